@@ -12,10 +12,13 @@ type Version uint16
 // Versions this program names.
 const (
 	Version1_0  Version = 1 << 10
+	Version1_8          = Version1_0 + 8
 	Version1_9          = Version1_0 + 9
+	Version1_11         = Version1_0 + 11
 	Version1_13         = Version1_0 + 13
 	Version1_14         = Version1_0 + 14
 	Version1_15         = Version1_0 + 15
+	Version1_31         = Version1_0 + 31
 	Version1_33         = Version1_0 + 33
 	Version1_39         = Version1_0 + 39
 	// VersionNewest is the newest version whose structures are all known here.
