@@ -146,14 +146,20 @@ func (r *fileReader) ReadAt(p []byte, off int64) (int, error) {
 	if n == avail {
 		return n, end
 	}
+	return n, readError(r.info.Name, off+int64(n), err)
+}
+
+// readError names the reason why a file gave less than its size promises.
+func readError(name string, off int64, err error) error {
 	switch {
 	case errors.Is(err, os.ErrClosed):
-		return n, errClosed(r.info.Name)
+		return errClosed(name)
 	case err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 		// The size was measured when it was opened: it shrank since, or lied.
-		return n, ioError(r.info.Name, off+int64(n), "device ends before its size", io.ErrNoProgress)
+		// The cause is not passed on, for nobody to take this for a good end.
+		return ioError(name, off, "device ends before its size", nil)
 	}
-	return n, ioError(r.info.Name, off+int64(n), "read failed", err)
+	return ioError(name, off, "read failed", err)
 }
 
 // Size implements Reader.

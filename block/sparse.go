@@ -3,7 +3,6 @@ package block
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 
 	"sync"
@@ -36,16 +35,16 @@ func ReadSparse(name string, r io.Reader) (*Sparse, error) {
 	s := NewSparse(name, 0)
 	for {
 		pg := new([pageSize]byte)
-		n, err := io.ReadFull(r, pg[:])
+		n, end, err := readFull(r, pg[:])
+		if err != nil {
+			return nil, err
+		}
 		if n > 0 && !allZero(pg[:n]) {
 			s.pages[s.size/pageSize] = pg
 		}
 		s.size += int64(n)
-		switch {
-		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+		if end {
 			return s, nil
-		case err != nil:
-			return nil, err
 		}
 	}
 }
