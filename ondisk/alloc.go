@@ -234,6 +234,22 @@ func (a Alloc) DerivedType(hint DataType, flagRule bool) DataType {
 	return DataFree
 }
 
+// FragmentationIndex is the time in the fragmentation LRU (1.8 and later): how
+// full the bucket is, as a fraction of 2^31; 0 for full buckets and for those
+// that are never compacted (chapter 06 section 6.2).
+func (a Alloc) FragmentationIndex(bucketSectors uint32) uint64 {
+	switch a.DataType {
+	case DataBtree, DataUser, DataStripe, DataMultiple:
+	default:
+		return 0
+	}
+	n := uint64(a.DirtySectors) + uint64(a.StripeSectors)
+	if n >= uint64(bucketSectors) {
+		return 0
+	}
+	return n << 31 / uint64(bucketSectors)
+}
+
 // GenBits is what the positions of the freespace btree hold of a bucket's
 // generations.
 func (a Alloc) GenBits() uint8 { return (a.Gen - a.OldestGen) >> 4 }

@@ -118,3 +118,18 @@ func (c InodeAllocCursor) Append(b []byte) []byte {
 	b = append(b, c.Bits, 0, 0, 0)
 	return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint32(b, c.Gen), c.Idx)
 }
+
+// Range is the lowest and the highest inode number of the shard whose cursor is
+// at the given offset of the btree: 0 for numbers of 31 bits, else one more than
+// the shard (chapter 04 section 1.10).
+func (c InodeAllocCursor) Range(offset uint64) (lo, hi uint64) {
+	if offset == 0 {
+		return FirstInode, 1<<31 - 1
+	}
+	if c.Bits > 63 || (offset-1)>>c.Bits != 0 {
+		return 1 << 31, 1<<63 - 1 // no such shard
+	}
+	shift := 63 - c.Bits
+	lo = (offset - 1) << shift
+	return max(lo, 1<<31), lo | (1<<shift - 1)
+}

@@ -26,6 +26,15 @@ type Xattr struct {
 	Name, Value []byte
 }
 
+// Prefix is the prefix that Type stands for, for the ACL types the whole name;
+// "" for an unknown type.
+func (x Xattr) Prefix() string {
+	if x.Type >= NrXattrTypes {
+		return ""
+	}
+	return xattrPrefixes[x.Type]
+}
+
 // FullName is the name as a system call shows it, "" for an unknown type.
 func (x Xattr) FullName() string {
 	if x.Type >= NrXattrTypes {
