@@ -65,17 +65,18 @@ func spoolZstd(ctx context.Context, src Reader, opts Options) (_ Reader, err err
 		return nil, fmt.Errorf("unpacking %s: %w", name, err)
 	}
 	// One goroutine and the low-memory mode: a window and a few blocks, no more.
-	dec, err := zstd.NewReader(&contextReader{ctx, io.NewSectionReader(src, 0, src.Size())},
+	in := &sourceReader{ctx: ctx, r: io.NewSectionReader(src, 0, src.Size())}
+	dec, err := zstd.NewReader(in,
 		zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxZstdWindow))
 	if err != nil {
-		return nil, zstdError(name, err)
+		return nil, in.reason(name, err)
 	}
 	defer dec.Close()
 	limit := opts.SpoolLimit
 	if limit == 0 {
 		limit = DefaultSpoolLimit
 	}
-	if s.size, err = copySparse(ctx, f, dec, name, limit); err != nil {
+	if s.size, err = copySparse(ctx, f, dec, in, name, limit); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -83,7 +84,7 @@ func spoolZstd(ctx context.Context, src Reader, opts Options) (_ Reader, err err
 
 // copySparse writes what r gives to f, leaving out pages of zeros, and returns
 // the length. More than limit bytes in other pages are refused (limit < 0: none).
-func copySparse(ctx context.Context, f *os.File, r io.Reader, name string, limit int64) (int64, error) {
+func copySparse(ctx context.Context, f *os.File, r io.Reader, in *sourceReader, name string, limit int64) (int64, error) {
 	buf := make([]byte, spoolBlock)
 	var size, used int64
 	for {
@@ -92,7 +93,7 @@ func copySparse(ctx context.Context, f *os.File, r io.Reader, name string, limit
 		}
 		n, end, err := readFull(r, buf)
 		if err != nil {
-			return 0, zstdError(name, err)
+			return 0, in.reason(name, err)
 		}
 		// Runs of pages that are not zero are one write.
 		for from := 0; from < n; {
@@ -140,29 +141,35 @@ func readFull(r io.Reader, buf []byte) (n int, end bool, err error) {
 	return n, false, nil
 }
 
-// zstdError tells a broken frame from a source that failed to deliver.
-func zstdError(name string, err error) error {
+// sourceReader gives the compressed bytes, stops when the context ends, and
+// remembers what went wrong below the decoder.
+type sourceReader struct {
+	ctx context.Context
+	r   io.Reader
+	err error
+}
+
+func (s *sourceReader) Read(p []byte) (int, error) {
+	n, err := 0, s.ctx.Err()
+	if err == nil {
+		n, err = s.r.Read(p)
+	}
+	if err != nil && err != io.EOF {
+		s.err = err
+	}
+	return n, err
+}
+
+// reason tells a damaged image from a source that failed to deliver.
+func (s *sourceReader) reason(name string, err error) error {
 	switch {
-	case errors.Is(err, errs.ErrIO), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrClosed):
-		return err
+	case s.err != nil:
+		return s.err
 	case errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
 		return &errs.Error{Where: where(name, -1), Kind: errs.ErrUnsupported, Reason: "zstd window is too large",
 			Want: fmt.Sprintf("at most %d bytes (--long=27)", maxZstdWindow), Got: "more", Cause: err}
 	}
 	return &errs.Error{Where: where(name, -1), Kind: errs.ErrCorrupt, Reason: "compressed image is damaged", Cause: err}
-}
-
-// contextReader stops a reader when the context ends.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c *contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }
 
 // spoolDir is where unpacked images go. The usual temporary directory is often
