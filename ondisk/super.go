@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/gobcachefs/gobcachefs/errs"
+	"github.com/gobcachefs/gobcachefs/internal/csum"
 )
 
 // Sizes of the superblock.
@@ -134,7 +135,8 @@ func DecodeSuperblock(b []byte) (*Superblock, error) {
 	if sb.Layout, err = DecodeSBLayout(b[sbLayoutOff:]); err != nil {
 		return nil, err
 	}
-	want, ok := sbCsum(sb.CsumType(), b[sbCsumStart:])
+	lo, ok := csum.Sum(uint8(sb.CsumType()), b[sbCsumStart:])
+	want := Csum{Lo: lo}
 	if !ok {
 		return nil, errs.Corrupt(errs.Nowhere, "sb_csum_type", "a checksum type of superblocks", fmt.Sprintf("%d (%v)", sb.CsumType(), sb.CsumType()))
 	}
@@ -230,9 +232,8 @@ func (sb *Superblock) Append(b []byte) []byte {
 		b = append(b, f.Data...)
 		b = append(b, make([]byte, n-len(f.Data))...)
 	}
-	if c, ok := sbCsum(sb.CsumType(), b[start+sbCsumStart:]); ok {
-		le.PutUint64(b[start:], c.Lo)
-		le.PutUint64(b[start+8:], c.Hi)
+	if lo, ok := csum.Sum(uint8(sb.CsumType()), b[start+sbCsumStart:]); ok {
+		le.PutUint64(b[start:], lo)
 	}
 	return b
 }

@@ -8,10 +8,10 @@ import (
 )
 
 // What one round of the fast loop may touch: 14 literals and three pieces of 8
-// from there; a token, a copy of 16 literals, and the distance behind 14.
+// from there; a token, room for 15 literals and the distance.
 const (
 	lz4FastDst = 14 + 24
-	lz4FastSrc = 1 + 16
+	lz4FastSrc = 1 + 15 + 2
 )
 
 // decodeLZ4 decodes one raw LZ4 block from the start of src until dst is full,
@@ -22,65 +22,53 @@ const (
 func decodeLZ4(dst, src []byte) bool {
 	d, s := 0, 0
 	for {
-		// Most sequences have less than 15 literals and less than 19 bytes of
-		// match, and while both ends are far away they are copied in fixed
-		// pieces: what is too much is overwritten by what follows.
-		for len(dst)-d >= lz4FastDst && len(src)-s >= lz4FastSrc {
-			token := src[s]
-			lit, n := int(token>>4), int(token&15)
-			if lit == 15 || n == 15 {
-				break
-			}
-			copy16(dst[d:], src[s+1:])
-			off := int(binary.LittleEndian.Uint16(src[s+1+lit:]))
-			m := d + lit
-			if off < 8 || off > m {
-				break
-			}
+		var n, off int // of the match
+		if len(dst)-d >= lz4FastDst && len(src)-s >= lz4FastSrc && src[s] < 15<<4 {
+			// Few literals, as almost always, and both ends far away: copy in
+			// fixed pieces, what is too much is overwritten by what follows.
+			from, to := (*[lz4FastSrc]byte)(src[s:]), (*[16]byte)(dst[d:])
+			*to = *(*[16]byte)(from[1:])
+			lit := int(from[0] >> 4)
+			n = int(from[0] & 15)
+			d += lit
+			off = int(from[1+lit]) | int(from[2+lit])<<8
 			s += 1 + lit + 2
-			// In steps of 8, as the distance may be as short.
-			copy8(dst[m:], dst[m-off:])
-			copy8(dst[m+8:], dst[m+8-off:])
-			copy8(dst[m+16:], dst[m+16-off:])
-			d = m + n + 4
-		}
-
-		// Any sequence, with care.
-		if s >= len(src) {
-			return false
-		}
-		token := src[s]
-		s++
-
-		// Literals.
-		n := int(token >> 4)
-		if n == 15 {
-			var ok bool
-			if n, s, ok = lz4Length(n, src, s, len(dst)-d); !ok {
+			if n < 15 && off >= 8 && off <= d {
+				// In steps of 8, as the distance may be as short.
+				from, to := (*[24]byte)(dst[d-off:]), (*[24]byte)(dst[d:])
+				binary.LittleEndian.PutUint64(to[0:8], binary.LittleEndian.Uint64(from[0:8]))
+				binary.LittleEndian.PutUint64(to[8:16], binary.LittleEndian.Uint64(from[8:16]))
+				binary.LittleEndian.PutUint64(to[16:24], binary.LittleEndian.Uint64(from[16:24]))
+				d += n + 4
+				continue
+			}
+		} else {
+			if s >= len(src) {
 				return false
 			}
+			lit := int(src[s] >> 4)
+			n = int(src[s] & 15)
+			s++
+			if lit == 15 {
+				var ok bool
+				if lit, s, ok = lz4Length(lit, src, s, len(dst)-d); !ok {
+					return false
+				}
+			}
+			if lit > len(dst)-d || lit > len(src)-s {
+				return false
+			}
+			copy(dst[d:d+lit], src[s:s+lit])
+			d, s = d+lit, s+lit
+			if d == len(dst) {
+				return true
+			}
+			if len(src)-s < 2 {
+				return false
+			}
+			off = int(binary.LittleEndian.Uint16(src[s:]))
+			s += 2
 		}
-		if n > len(dst)-d || n > len(src)-s {
-			return false
-		}
-		if n <= 16 && len(dst)-d >= 16 && len(src)-s >= 16 {
-			// Bytes after the nth are overwritten by what follows.
-			copy16(dst[d:], src[s:])
-		} else {
-			copy(dst[d:d+n], src[s:s+n])
-		}
-		d, s = d+n, s+n
-		if d == len(dst) {
-			return true
-		}
-
-		// Match.
-		if len(src)-s < 2 {
-			return false
-		}
-		off := int(binary.LittleEndian.Uint16(src[s:]))
-		s += 2
-		n = int(token & 15)
 		if n == 15 {
 			var ok bool
 			if n, s, ok = lz4Length(n, src, s, len(dst)-d); !ok {
@@ -91,9 +79,12 @@ func decodeLZ4(dst, src []byte) bool {
 		if off == 0 || off > d || n > len(dst)-d {
 			return false
 		}
-		if off >= 16 && n <= 32 && len(dst)-d >= 32 {
-			copy16(dst[d:], dst[d-off:])
-			copy16(dst[d+16:], dst[d+16-off:])
+		if off >= 8 && n <= 32 && len(dst)-d >= 32 {
+			from, to := (*[32]byte)(dst[d-off:]), (*[32]byte)(dst[d:])
+			binary.LittleEndian.PutUint64(to[0:8], binary.LittleEndian.Uint64(from[0:8]))
+			binary.LittleEndian.PutUint64(to[8:16], binary.LittleEndian.Uint64(from[8:16]))
+			binary.LittleEndian.PutUint64(to[16:24], binary.LittleEndian.Uint64(from[16:24]))
+			binary.LittleEndian.PutUint64(to[24:32], binary.LittleEndian.Uint64(from[24:32]))
 		} else {
 			copyMatch(dst, d, off, n)
 		}
@@ -119,19 +110,6 @@ func lz4Length(n int, src []byte, s, limit int) (int, int, bool) {
 		}
 	}
 	return 0, s, false
-}
-
-// copy16 copies the first 16 bytes of src to dst; both must be that long.
-func copy16(dst, src []byte) {
-	_, _ = dst[15], src[15]
-	a, b := binary.LittleEndian.Uint64(src), binary.LittleEndian.Uint64(src[8:])
-	binary.LittleEndian.PutUint64(dst, a)
-	binary.LittleEndian.PutUint64(dst[8:], b)
-}
-
-// copy8 copies the first 8 bytes of src to dst; both must be that long.
-func copy8(dst, src []byte) {
-	binary.LittleEndian.PutUint64(dst, binary.LittleEndian.Uint64(src))
 }
 
 // copyMatch copies n bytes within dst from off before d to d, in the order of

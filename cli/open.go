@@ -1,0 +1,197 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/gobcachefs/gobcachefs"
+	"github.com/gobcachefs/gobcachefs/block"
+	"github.com/gobcachefs/gobcachefs/errs"
+)
+
+// volumeFlags are the flags of every command that opens a volume. With
+// --device the VOLUME argument is left out.
+type volumeFlags struct {
+	devices        []string
+	passphraseFile string
+	options        []string // -o, comma separated
+}
+
+// add puts the flags on a command. strict commands (mount) refuse missing
+// members unless told otherwise; offline readers warn and go on.
+func (f *volumeFlags) add(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringArrayVar(&f.devices, "device", nil, "a member of the volume, in place of VOLUME; repeat for each")
+	fl.StringVar(&f.passphraseFile, "passphrase-file", "", "read the passphrase from a file (first line); - for standard input")
+	fl.StringArrayVarP(&f.options, "option", "o", nil, "options: degraded, degraded=very, sb=SECTOR, no_splitbrain_check, …")
+}
+
+// split takes the volume argument off the arguments of a command: the first one,
+// unless --device names the members. rest are the others.
+func (f *volumeFlags) split(args []string, min, max int) (spec []string, rest []string, err error) {
+	if len(f.devices) > 0 {
+		spec = f.devices
+		rest = args
+	} else {
+		if len(args) == 0 {
+			return nil, nil, usageErr("VOLUME is missing")
+		}
+		spec, rest = args[:1], args[1:]
+	}
+	if len(rest) < min {
+		return nil, nil, usageErr("an argument is missing")
+	}
+	if max >= 0 && len(rest) > max {
+		return nil, nil, usageErr("too many arguments: %s", strings.Join(rest[max:], " "))
+	}
+	return spec, rest, nil
+}
+
+// parse reads the -o options into o. What it does not know is given to extra
+// (which reports whether it was known) and else refused.
+func (f *volumeFlags) parse(o *bcachefs.Options, extra func(key, val string, has bool) (bool, error)) error {
+	for _, list := range f.options {
+		for _, opt := range strings.Split(list, ",") {
+			if opt == "" {
+				continue
+			}
+			key, val, has := strings.Cut(opt, "=")
+			switch key {
+			case "degraded":
+				switch val {
+				case "", "1", "true", "yes":
+					o.Degraded = bcachefs.DegradedYes
+				case "very":
+					o.Degraded = bcachefs.DegradedVery
+				case "0", "false", "no", "ask":
+					o.Degraded = bcachefs.DegradedNo
+				default:
+					return usageErr("degraded: invalid selection: choose ask, yes, very, no")
+				}
+			case "very_degraded":
+				o.Degraded = bcachefs.DegradedVery
+			case "sb":
+				if _, err := fmt.Sscanf(val, "%d", &o.SuperblockSector); err != nil || o.SuperblockSector == 0 {
+					return usageErr("sb: must be a sector number")
+				}
+			case "no_splitbrain_check":
+				o.NoSplitBrainCheck = true
+			case "salvage":
+				o.Salvage = true
+			default:
+				known := false
+				if extra != nil {
+					var err error
+					if known, err = extra(key, val, has); err != nil {
+						return err
+					}
+				}
+				if !known {
+					return usageErr("unknown option %s", key)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// devicesOf opens the devices that arguments name.
+func devicesOf(ctx context.Context, spec []string, o block.Options) ([]block.Reader, error) {
+	var rs []block.Reader
+	for _, s := range spec {
+		r, err := bcachefs.OpenDevices(ctx, s, o)
+		if err != nil {
+			for _, r := range rs {
+				_ = r.Close()
+			}
+			return nil, err
+		}
+		rs = append(rs, r...)
+	}
+	return rs, nil
+}
+
+// open opens a volume for a reading command: missing members are warned of, and
+// damaged metadata is used with a warning when there is nothing better. The
+// returned function closes it.
+func (a *app) open(f *volumeFlags, spec []string) (*bcachefs.Volume, func(), error) {
+	o := bcachefs.Options{Degraded: bcachefs.DegradedVery, Salvage: true, Warn: a.warner()}
+	if err := f.parse(&o, nil); err != nil {
+		return nil, nil, err
+	}
+	return a.openWith(f, spec, o)
+}
+
+func (a *app) openWith(f *volumeFlags, spec []string, o bcachefs.Options) (*bcachefs.Volume, func(), error) {
+	rs, err := devicesOf(a.ctx, spec, block.Options{})
+	if err != nil {
+		return nil, nil, err
+	}
+	closeAll := func() {
+		for _, r := range rs {
+			_ = r.Close()
+		}
+	}
+	o.Passphrase = f.passphrase(a)
+	o.Key = keyringKey
+	v, err := bcachefs.Open(a.ctx, rs, o)
+	if err != nil {
+		closeAll()
+		return nil, nil, err
+	}
+	return v, closeAll, nil
+}
+
+// warner prints warnings, each once.
+func (a *app) warner() func(error) {
+	var mu sync.Mutex
+	return func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		fmt.Fprintf(a.Err, "gobcachefs: warning: %v\n", err)
+	}
+}
+
+// passphrase asks for the passphrase: from the file of --passphrase-file, else
+// at the terminal.
+func (f *volumeFlags) passphrase(a *app) func(context.Context, string) ([]byte, error) {
+	return func(_ context.Context, uuid string) ([]byte, error) {
+		switch f.passphraseFile {
+		case "":
+		case "-":
+			return firstLine(a.In)
+		default:
+			file, err := os.Open(f.passphraseFile)
+			if err != nil {
+				return nil, err
+			}
+			defer file.Close()
+			return firstLine(file)
+		}
+		in, ok := a.In.(*os.File)
+		if !ok || !term.IsTerminal(int(in.Fd())) {
+			return nil, &errs.Error{Where: errs.Nowhere, Kind: errs.ErrLocked, Reason: "encrypted: run unlock, or give --passphrase-file"}
+		}
+		fmt.Fprintf(a.Err, "Enter passphrase for volume %s: ", uuid)
+		p, err := term.ReadPassword(int(in.Fd()))
+		fmt.Fprintln(a.Err)
+		return p, err
+	}
+}
+
+func firstLine(r io.Reader) ([]byte, error) {
+	line, err := bufio.NewReader(io.LimitReader(r, 64<<10)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return []byte(strings.TrimRight(line, "\r\n")), nil
+}
