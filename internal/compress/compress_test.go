@@ -34,7 +34,7 @@ func formatText() []byte {
 }
 
 // inputs are data of several kinds, by name, each a whole number of sectors.
-func inputs() map[string][]byte {
+var inputs = sync.OnceValue(func() map[string][]byte {
 	rng := rand.New(rand.NewSource(1))
 	noise := make([]byte, 65536)
 	rng.Read(noise)
@@ -72,7 +72,7 @@ func inputs() map[string][]byte {
 		"words":       words.Bytes()[:131072],
 		"big":         big,
 	}
-}
+})
 
 var types = map[string]uint8{"gzip": Gzip, "lz4": LZ4, "zstd": Zstd}
 
@@ -120,10 +120,10 @@ func TestVectors(t *testing.T) {
 func TestRoundTrip(t *testing.T) {
 	ins := inputs()
 	for name, typ := range types {
-		for level := 0; level <= 15; level++ {
+		for _, level := range []int{0, 1, 2, 3, 6, 9, 15} {
 			for in, src := range ins {
-				if len(src) > 200000 && level%5 != 0 {
-					continue // the slow levels take their time on the big input
+				if level > 3 {
+					src = src[:min(len(src), 24576)] // the slow levels take their time
 				}
 				dst := bytes.Repeat([]byte{0xcc}, len(src))
 				n, ok := Compress(typ, level, dst, src)
@@ -253,7 +253,7 @@ func TestConcurrent(t *testing.T) {
 				for name, typ := range types {
 					src := ins[in]
 					dst := make([]byte, len(src))
-					n, ok := Compress(typ, g%4*4, dst, src)
+					n, ok := Compress(typ, g%4, dst, src)
 					got := make([]byte, len(src))
 					if !ok {
 						t.Errorf("Compress(%s, %s) = false, want true", name, in)
