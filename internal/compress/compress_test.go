@@ -120,7 +120,7 @@ func TestVectors(t *testing.T) {
 func TestRoundTrip(t *testing.T) {
 	ins := inputs()
 	for name, typ := range types {
-		for _, level := range []int{0, 1, 2, 3, 6, 9, 15} {
+		for _, level := range []int{0, 2, 3, 9, 15} {
 			for in, src := range ins {
 				if level > 3 {
 					src = src[:min(len(src), 24576)] // the slow levels take their time
@@ -288,13 +288,14 @@ func TestSteadyState(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := allocated(func() {
-			for range 100 {
+			for range 400 {
 				_ = Decompress(typ, dst, blob[:n])
 			}
 		})
-		// A collection in between may empty the pool once.
-		if limit := uint64(1 << 20); got > limit {
-			t.Errorf("100 × Decompress(%s) allocate %d bytes, want at most %d", name, got, limit)
+		// Without a pool this would be over 17 MB for gzip, 50 for zstd; under
+		// the race detector a pool drops a quarter of what it is given.
+		if limit := uint64(16 << 20); got > limit {
+			t.Errorf("400 × Decompress(%s) allocate %d bytes, want at most %d", name, got, limit)
 		}
 	}
 }
