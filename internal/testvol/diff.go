@@ -139,6 +139,10 @@ func (q Quirks) anyIno(path string) bool {
 // user-space form: minor bits 0..7, major, minor bits 8..19.
 func kernelRdev(major, minor uint32) (uint32, uint32) {
 	dev := minor&0xff | major<<8 | minor&^0xff<<12
+	if dev < 1<<20 {
+		// Major 0 does not occur: such a number is taken for what it is.
+		return major, minor
+	}
 	return dev >> 20, dev & 0xfffff
 }
 

@@ -1,10 +1,12 @@
 package testvol
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -24,38 +26,85 @@ type image struct {
 	bytes *block.Sparse
 }
 
-// unpackImage unpacks one zstd frame. dict may be nil: the raw content that it
-// was compressed with.
-func unpackImage(name string, packed, dict []byte) (*image, error) {
-	fail := func(err error) (*image, error) { return nil, fmt.Errorf("unpacking %s: %w", name, err) }
+// unpackImage unpacks an image file, NAME.img.zst or NAME.sparse.zst. dict may
+// be nil: the raw content that it was compressed with.
+func unpackImage(file string, packed, dict []byte) (*image, error) {
+	m, err := unpackStream(file, packed, dict)
+	if err != nil {
+		return nil, fmt.Errorf("unpacking %s: %w", file, err)
+	}
+	return m, nil
+}
+
+func unpackStream(file string, packed, dict []byte) (*image, error) {
 	var h zstd.Header
 	if err := h.Decode(packed); err != nil {
-		return fail(err)
+		return nil, err
 	}
 	if !h.HasFCS || h.FrameContentSize > maxImage {
-		return fail(fmt.Errorf("frame says size %d (given %v), want a size up to %d", h.FrameContentSize, h.HasFCS, int64(maxImage)))
+		return nil, fmt.Errorf("frame says size %d (given: %v), want a size up to %d", h.FrameContentSize, h.HasFCS, int64(maxImage))
 	}
 	z, err := getDecoder(dict)
 	if err != nil {
-		return fail(err)
+		return nil, err
 	}
 	if err := z.Reset(bytes.NewReader(packed)); err != nil {
-		return fail(err)
+		return nil, err
 	}
-	s := block.NewSparse(name, int64(h.FrameContentSize))
-	// Not io.Copy: the decoder's WriteTo gives blocks that do not match pages.
-	n, err := io.CopyBuffer(struct{ io.Writer }{io.NewOffsetWriter(s, 0)}, struct{ io.Reader }{z}, make([]byte, 256<<10))
+	var s *block.Sparse
+	if stem, ok := strings.CutSuffix(file, ".sparse.zst"); ok {
+		s, err = readSparse(stem+".img", z)
+	} else {
+		s, err = readPlain(strings.TrimSuffix(file, ".zst"), z, int64(h.FrameContentSize))
+	}
 	if err != nil {
-		return fail(err)
-	}
-	if n != s.Size() {
-		return fail(fmt.Errorf("got %d bytes, want %d", n, s.Size()))
+		return nil, err
 	}
 	putDecoder(z, dict)
-	return &image{name: name, bytes: s}, nil
+	return &image{name: s.Info().Name, bytes: s}, nil
 }
 
-// decoders keeps idle decoders, whose window of 128 MiB is dear to clear, until
+func readPlain(name string, r io.Reader, size int64) (*block.Sparse, error) {
+	s := block.NewSparse(name, size)
+	// The structs hide WriteTo and ReadFrom, whose pieces do not match pages.
+	n, err := io.CopyBuffer(struct{ io.Writer }{io.NewOffsetWriter(s, 0)}, struct{ io.Reader }{r}, make([]byte, 256<<10))
+	if err == nil && n != size {
+		err = fmt.Errorf("got %d bytes, want %d", n, size)
+	}
+	return s, err
+}
+
+// readSparse reads the sparse format: "sparse SIZE N", N lines "OFFSET LENGTH",
+// and the bytes of those ranges; all else is zero.
+func readSparse(name string, r io.Reader) (*block.Sparse, error) {
+	b := bufio.NewReaderSize(r, 256<<10)
+	var size int64
+	var runs int
+	if _, err := fmt.Fscanf(b, "sparse %d %d\n", &size, &runs); err != nil || size < 0 || size > maxImage || runs < 0 || int64(runs) > size {
+		return nil, fmt.Errorf("sparse header: size %d, %d ranges, %w", size, runs, err)
+	}
+	type run struct{ off, n int64 }
+	var all []run
+	for range runs {
+		var x run
+		if _, err := fmt.Fscanf(b, "%d %d\n", &x.off, &x.n); err != nil {
+			return nil, fmt.Errorf("sparse range %d: %w", len(all), err)
+		}
+		all = append(all, x)
+	}
+	s := block.NewSparse(name, size)
+	for _, x := range all {
+		if _, err := io.CopyN(io.NewOffsetWriter(s, x.off), b, x.n); err != nil {
+			return nil, fmt.Errorf("sparse range at %d: %w", x.off, err)
+		}
+	}
+	if _, err := b.ReadByte(); err != io.EOF {
+		return nil, fmt.Errorf("after the sparse ranges: %v, want the end", err)
+	}
+	return s, nil
+}
+
+// decoders keeps idle decoders, whose window (128 MiB for plain images) is dear to clear, until
 // the next garbage collection but one: one pool for each dictionary.
 var decoders sync.Map // dictionary (string) to *sync.Pool
 

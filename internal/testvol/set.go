@@ -48,7 +48,7 @@ func openSet(t testing.TB, dir string) *Set {
 	t.Helper()
 	s := &Set{dir: dir}
 	if len(s.Names()) == 0 {
-		t.Fatalf("no test volumes (NAME.img.zst) in %s", dir)
+		t.Fatalf("no test volumes (NAME.img.zst, NAME.sparse.zst) in %s", dir)
 	}
 	return s
 }
@@ -73,7 +73,9 @@ func Manifest(t testing.TB, name string) []Entry {
 	return Small(t).Manifest(t, name, "manifest")
 }
 
-const imageSuffix = ".img.zst"
+// imageSuffixes end the names of image files: a plain image, or one in the
+// sparse format of testdata/volumes/README.md.
+var imageSuffixes = []string{".img.zst", ".sparse.zst"}
 
 // Names lists the volumes of the set, sorted.
 func (s *Set) Names() []string {
@@ -83,12 +85,8 @@ func (s *Set) Names() []string {
 		return nil
 	}
 	for _, f := range files {
-		base, ok := strings.CutSuffix(f.Name(), imageSuffix)
-		if !ok {
-			continue
-		}
-		name, _, _ := strings.Cut(base, ".")
-		if !slices.Contains(names, name) {
+		name, _, _ := strings.Cut(f.Name(), ".")
+		if isImage(f.Name()) && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}
@@ -96,18 +94,28 @@ func (s *Set) Names() []string {
 	return names
 }
 
+func isImage(file string) bool {
+	return slices.ContainsFunc(imageSuffixes, func(x string) bool { return strings.HasSuffix(file, x) })
+}
+
+// imageFile finds NAME or NAME.N with either suffix, "" if there is none.
+func (s *Set) imageFile(stem string) string {
+	for _, suffix := range imageSuffixes {
+		f := filepath.Join(s.dir, stem+suffix)
+		if _, err := os.Stat(f); err == nil {
+			return f
+		}
+	}
+	return ""
+}
+
 // files gives the image files of a volume, in the order of the member index.
 func (s *Set) files(name string) ([]string, error) {
-	one := filepath.Join(s.dir, name+imageSuffix)
-	if _, err := os.Stat(one); err == nil {
-		return []string{one}, nil
+	if f := s.imageFile(name); f != "" {
+		return []string{f}, nil
 	}
 	var all []string
-	for i := 0; ; i++ {
-		f := filepath.Join(s.dir, name+"."+strconv.Itoa(i)+imageSuffix)
-		if _, err := os.Stat(f); err != nil {
-			break
-		}
+	for f := s.imageFile(name + ".0"); f != ""; f = s.imageFile(name + "." + strconv.Itoa(len(all))) {
 		all = append(all, f)
 	}
 	if len(all) == 0 {
@@ -126,8 +134,12 @@ func (s *Set) Members(name string) int {
 // They are closed when t ends; the unpacked image is shared between tests.
 func (s *Set) Load(t testing.TB, name string) []block.Reader {
 	t.Helper()
+	all, err := s.images(name)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var devs []block.Reader
-	for _, m := range s.images(t, name) {
+	for _, m := range all {
 		d := &device{m: m}
 		t.Cleanup(func() { _ = d.Close() })
 		devs = append(devs, d)
@@ -139,33 +151,47 @@ func (s *Set) Load(t testing.TB, name string) []block.Reader {
 // of a new folder that is removed when t ends.
 func (s *Set) Paths(t testing.TB, name string) []string {
 	t.Helper()
-	dir := t.TempDir()
-	var paths []string
-	for _, m := range s.images(t, name) {
-		p := filepath.Join(dir, m.name)
-		if err := m.writeTo(p); err != nil {
-			t.Fatalf("unpacking %s: %v", m.name, err)
-		}
-		paths = append(paths, p)
+	paths, err := s.unpack(name, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
 	}
 	return paths
 }
 
-func (s *Set) images(t testing.TB, name string) []*image {
-	t.Helper()
+// Unpack writes the members of a volume of the set in the folder from into the
+// folder to, and returns their paths. It is for programs; tests use Paths.
+func Unpack(from, name, to string) ([]string, error) { return (&Set{from}).unpack(name, to) }
+
+func (s *Set) unpack(name, to string) ([]string, error) {
+	all, err := s.images(name)
+	if err != nil {
+		return nil, err
+	}
+	var paths []string
+	for _, m := range all {
+		p := filepath.Join(to, m.name)
+		if err := m.writeTo(p); err != nil {
+			return paths, fmt.Errorf("unpacking %s: %w", m.name, err)
+		}
+		paths = append(paths, p)
+	}
+	return paths, nil
+}
+
+func (s *Set) images(name string) ([]*image, error) {
 	files, err := s.files(name)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	var all []*image
 	for _, f := range files {
 		m, err := cached.get(f)
 		if err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 		all = append(all, m)
 	}
-	return all
+	return all, nil
 }
 
 // Text returns what the real implementation said of a volume: kind is what
@@ -181,7 +207,7 @@ func (s *Set) Text(t testing.TB, name, kind string) []byte {
 				continue
 			}
 			if err == nil && suffix != "" {
-				b, err = unpack(b)
+				b, err = unpackText(b)
 			}
 			if err != nil {
 				t.Fatalf("%s.%s: %v", name, kind, err)
@@ -200,7 +226,7 @@ func (s *Set) Kinds(name string) []string {
 		files, _ := os.ReadDir(dir)
 		for _, f := range files {
 			kind, ok := strings.CutPrefix(f.Name(), name+".")
-			if ok && !strings.HasSuffix(kind, "img.zst") {
+			if ok && !isImage(f.Name()) {
 				kinds = append(kinds, strings.TrimSuffix(kind, ".zst"))
 			}
 		}
@@ -232,7 +258,7 @@ func (s *Set) Subvolumes(name string) map[string]string {
 	return m
 }
 
-func unpack(b []byte) ([]byte, error) {
+func unpackText(b []byte) ([]byte, error) {
 	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(256<<20))
 	if err != nil {
 		return nil, err
@@ -299,7 +325,7 @@ func openImage(file string) (*image, error) {
 	if err != nil {
 		return nil, err
 	}
-	return unpackImage(strings.TrimSuffix(filepath.Base(file), ".zst"), packed, dict)
+	return unpackImage(filepath.Base(file), packed, dict)
 }
 
 // Root is the folder of the repository: the one with go.mod, above the folder

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/gobcachefs/gobcachefs/errs"
@@ -113,11 +115,11 @@ func sameBytes(t *testing.T, name string, a, b io.ReaderAt, size int64) {
 
 func TestUnpackImageRefuses(t *testing.T) {
 	s := Small(t)
-	packed, err := os.ReadFile(s.dir + "/v39casefold.img.zst")
+	packed, err := os.ReadFile(filepath.Join(s.dir, "v39casefold.img.zst"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := unpackImage("whole", packed, nil); err != nil {
+	if _, err := unpackImage("whole.img.zst", packed, nil); err != nil {
 		t.Errorf("unpackImage(whole) = %v, want nil", err)
 	}
 	flipped := bytes.Clone(packed)
@@ -125,8 +127,30 @@ func TestUnpackImageRefuses(t *testing.T) {
 	for name, b := range map[string][]byte{
 		"empty": nil, "cut": packed[:len(packed)-5000], "flipped": flipped, "text": []byte("not zstd at all"),
 	} {
-		if _, err := unpackImage(name, b, nil); err == nil {
+		if _, err := unpackImage(name+".img.zst", b, nil); err == nil {
 			t.Errorf("unpackImage(%s) = nil, want an error", name)
+		}
+	}
+}
+
+func TestReadSparse(t *testing.T) {
+	d, err := readSparse("x", strings.NewReader("sparse 20000 2\n4096 3\n19999 1\nabcd"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := make([]byte, 20000)
+	copy(want[4096:], "abc")
+	want[19999] = 'd'
+	got := make([]byte, 20000)
+	if n, err := d.ReadAt(got, 0); n != 20000 || err != nil || !bytes.Equal(got, want) {
+		t.Errorf("ReadAt = %d, %v, bytes as wanted: %v", n, err, bytes.Equal(got, want))
+	}
+	for _, bad := range []string{
+		"", "sparse 10\n", "sparse -1 0\n", "sparse 10 11\n", "sparse 99999999999999 0\n", "sparse 10 1\n", "sparse 10 1\n8 3\nabc",
+		"sparse 10 1\n-1 3\nabc", "sparse 10 1\n0 3\nab", "sparse 10 1\n0 3\nabcd", "sparse 10 -1\n",
+	} {
+		if _, err := readSparse("x", strings.NewReader(bad)); err == nil {
+			t.Errorf("readSparse(%q) = nil, want an error", bad)
 		}
 	}
 }
@@ -161,7 +185,7 @@ func TestCacheLimit(t *testing.T) {
 	if get("plain") == plain {
 		t.Error("plain is still cached after four more volumes, want it dropped")
 	}
-	if _, err := c.get(s.dir + "/none.img.zst"); !errors.Is(err, os.ErrNotExist) {
+	if _, err := c.get(filepath.Join(s.dir, "none.img.zst")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("get(none) = %v, want not found", err)
 	}
 }
