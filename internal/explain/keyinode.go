@@ -128,7 +128,12 @@ func (w *w) xattr(kv ondisk.KV) {
 	}
 	w.text(x.Name)
 	w.s(":")
+	at := len(w.b)
 	w.text(x.Value)
+	if !w.old() {
+		// The lines of a value are indented like the entries of an extent.
+		w.b = append(w.b[:at], bytes.ReplaceAll(w.b[at:], []byte("\n"), []byte("\n  "))...)
+	}
 	if x.Type == ondisk.XattrACLAccess || x.Type == ondisk.XattrACLDefault {
 		w.acl(x.Value)
 	}
