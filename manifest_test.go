@@ -3,8 +3,11 @@ package bcachefs_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"path"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -168,3 +171,69 @@ func checkSet(t *testing.T, set *testvol.Set) {
 }
 
 func TestManifests(t *testing.T) { checkSet(t, testvol.Small(t)) }
+
+// checkDegraded opens volumes with members missing and compares what is left
+// with what the real kernel shows then.
+func checkDegraded(t *testing.T, set *testvol.Set) {
+	for _, name := range set.Names() {
+		for _, kind := range set.Kinds(name) {
+			n, ok := strings.CutPrefix(kind, "without-")
+			if !ok {
+				continue
+			}
+			gone, err := strconv.Atoi(strings.TrimSuffix(n, ".manifest"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasPrefix(string(set.Text(t, name, kind)), "does not mount") {
+				continue // TestTiersWithoutMetadata states what we do then
+			}
+			t.Run(name+"/"+kind, func(t *testing.T) {
+				t.Parallel()
+				v := open(t, without(set.Load(t, name), gone), degraded(t, name))
+				testvol.Check(t, set.Manifest(t, name, kind), manifest(t, v.Root()), testvol.QuirksOf(name))
+			})
+		}
+	}
+}
+
+func degraded(t *testing.T, name string) bcachefs.Options {
+	o := options(t, name)
+	o.Degraded = bcachefs.DegradedVery
+	o.Warn = func(error) {} // it warns of the missing member, rightly
+	return o
+}
+
+func without(devs []block.Reader, gone ...int) []block.Reader {
+	var left []block.Reader
+	for i, d := range devs {
+		if !slices.Contains(gone, i) {
+			left = append(left, d)
+		}
+	}
+	return left
+}
+
+func TestDegraded(t *testing.T) { checkDegraded(t, testvol.Small(t)) }
+
+// checkRedundant opens volumes without members that a copy or parity covers:
+// everything must be there.
+func checkRedundant(t *testing.T, set *testvol.Set, name string, lose int) {
+	n := set.Members(name)
+	try := func(gone ...int) {
+		t.Run(fmt.Sprint(name, " without ", gone), func(t *testing.T) {
+			t.Parallel()
+			v := open(t, without(set.Load(t, name), gone...), degraded(t, name))
+			testvol.Check(t, set.Manifest(t, name, "manifest"), manifest(t, v.Root()), testvol.QuirksOf(name))
+		})
+	}
+	for i := range n {
+		if lose == 1 {
+			try(i)
+			continue
+		}
+		for j := i + 1; j < n; j++ {
+			try(i, j)
+		}
+	}
+}

@@ -15,12 +15,17 @@ type nodeKey struct {
 	dev     uint8
 	seq     uint64
 	offset  uint64
+	min     ondisk.Pos // of nodes whose range is not their own
 }
 
 func keyOf(b ondisk.BtreeID, level int, p *ondisk.BtreePtr) nodeKey {
 	k := nodeKey{btree: b, level: uint8(level), written: p.SectorsWritten, seq: p.Seq}
 	if len(p.Ptrs) > 0 {
 		k.dev, k.offset = p.Ptrs[0].Dev, p.Ptrs[0].Offset
+	}
+	if p.RangeUpdated {
+		// Parts of the node may be children of their own.
+		k.min = p.MinKey
 	}
 	return k
 }

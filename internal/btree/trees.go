@@ -43,6 +43,8 @@ type Trees struct {
 
 	mu     sync.Mutex
 	warned map[string]bool
+
+	scan scan
 }
 
 // New makes the trees of an assembled volume in a journal state.
@@ -108,18 +110,27 @@ func (t *Trees) Root(ctx context.Context, b ondisk.BtreeID) (*Node, error) {
 			return n, nil
 		})
 	}
+	lost := func(err error) (*Node, error) {
+		if n := t.rescue(ctx, b, ondisk.PosMin, ondisk.SPosMax, err); n != nil {
+			return n, nil
+		}
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		return nil, &DamageError{b, ondisk.PosMin, ondisk.SPosMax, err}
+	}
 	if r.Lost {
-		return nil, &DamageError{b, ondisk.PosMin, ondisk.SPosMax, errs.Corruptf("btree_root_bkey_invalid", "root pointer lost")}
+		return lost(errs.Corruptf("btree_root_bkey_invalid", "root pointer lost"))
 	}
 	p, err := ondisk.DecodeBtreePtr(r.Key)
 	if err != nil {
-		return nil, &DamageError{b, ondisk.PosMin, ondisk.SPosMax, err}
+		return lost(err)
 	}
 	n, err := t.load(ctx, want{b, r.Level, ondisk.PosMin, ondisk.SPosMax, p}, nil)
-	if err != nil && ctx.Err() == nil {
-		err = &DamageError{b, ondisk.PosMin, ondisk.SPosMax, fmt.Errorf("btree_root_read_error: %w", err)}
+	if err != nil {
+		return lost(fmt.Errorf("btree_root_read_error: %w", err))
 	}
-	return n, err
+	return n, nil
 }
 
 // load gets a node from the cache or its devices.
@@ -205,10 +216,20 @@ func (t *Trees) leaf(ctx context.Context, b ondisk.BtreeID, level int, p ondisk.
 	for n.Level > level {
 		i, from, to := n.child(p)
 		if i < 0 {
-			return nil, nil, 0, &DamageError{b, from, to, errs.Corruptf("btree_node_topology_gap_between_nodes", "level %d", n.Level-1)}
+			gap := errs.Corruptf("btree_node_topology_gap_between_nodes", "level %d", n.Level-1)
+			if r := t.rescue(ctx, b, from, to, gap); r != nil && r != n {
+				n = r
+				continue
+			}
+			return nil, nil, 0, &DamageError{b, from, to, gap}
 		}
 		parent, idx = n, i
 		c, err := t.load(ctx, n.want(i), n)
+		if err != nil && n.Level > 1 {
+			if r := t.rescue(ctx, b, from, to, err); r != nil {
+				c, err = r, nil
+			}
+		}
 		if err != nil {
 			if ctx.Err() == nil {
 				err = &DamageError{b, from, to, err}
