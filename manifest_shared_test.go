@@ -3,6 +3,8 @@
 package bcachefs_test
 
 import (
+	"os"
+	"strconv"
 	"testing"
 
 	"github.com/gobcachefs/gobcachefs/internal/testvol"
@@ -23,4 +25,17 @@ func TestRedundantShared(t *testing.T) {
 	}
 	checkRedundant(t, set, "v39ec2p", 1)
 	checkRedundant(t, set, "v39ec2p", 2)
+}
+
+// TestRandomDamageShared damages every volume, many times with DAMAGE_SEEDS.
+func TestRandomDamageShared(t *testing.T) {
+	seeds := 3
+	if s := os.Getenv("DAMAGE_SEEDS"); s != "" {
+		var err error
+		if seeds, err = strconv.Atoi(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set := testvol.Full(t)
+	damageRuns(t, set, set.Names(), seeds)
 }
