@@ -99,7 +99,7 @@ func decodeUnpacked(b []byte) Key {
 // whole number of u64s or too long: that is a bug of the caller.
 func (kv KV) Append(b []byte) []byte {
 	if len(kv.Val)%8 != 0 || len(kv.Val) > MaxValBytes {
-		panic(fmt.Sprintf("ondisk: value of %d bytes", len(kv.Val)))
+		panic(fmt.Sprintf("ondisk: value of %d bytes", len(kv.Val))) // invariant: a bug of the caller
 	}
 	b = append(b, byte(kv.U64s()), keyFormatCurrent, byte(kv.Type), 0)
 	b = binary.LittleEndian.AppendUint64(b, kv.Version.Lo)

@@ -176,7 +176,7 @@ func (c Crc) Append(b []byte) []byte {
 		c.Kind = c.SmallestKind()
 	}
 	if k := c.SmallestKind(); k == 0 || k > c.Kind || c.CompressedSize == 0 || c.UncompressedSize == 0 {
-		panic("ondisk: crc entry does not fit its kind")
+		panic("ondisk: crc entry does not fit its kind") // invariant: a bug of the caller
 	}
 	cs, us, off, non := uint64(c.CompressedSize-1), uint64(c.UncompressedSize-1), uint64(c.Offset), uint64(c.Nonce)
 	ct, comp := uint64(c.CsumType), uint64(c.Compression)

@@ -79,7 +79,7 @@ func encodeGzip(level int, dst, src []byte) (int, bool) {
 		f = new(deflater)
 		var err error
 		if f.w, err = flate.NewWriter(&f.out, level); err != nil {
-			panic(err) // only for levels that do not exist
+			panic(err) // invariant: only for levels that do not exist
 		}
 	}
 	defer func() {

@@ -24,7 +24,7 @@ var zstdDecoders = sync.Pool{New: func() any {
 		zstd.WithDecodeAllCapLimit(true),
 	)
 	if err != nil {
-		panic(err) // only for options out of range
+		panic(err) // invariant: only for options out of range
 	}
 	return d
 }}
@@ -101,7 +101,7 @@ func encodeZstd(level int, dst, src []byte) (int, bool) {
 			zstd.WithWindowSize(MaxSize),
 		)
 		if err != nil {
-			panic(err) // only for options out of range
+			panic(err) // invariant: only for options out of range
 		}
 	}
 	out := e.EncodeAll(src, dst[zstdPrefix:zstdPrefix:len(dst)])
