@@ -18,7 +18,6 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"golang.org/x/crypto/chacha20"
 	// The standard construction (chacha20poly1305) frames the data before the
 	// MAC and the format does not, so the bare function is needed. The marker
 	// "deprecated" on it only says that there is nothing more to do with it.
@@ -34,32 +33,6 @@ type Key [32]byte
 
 // Format hides the key from every verb, so that it cannot end in a log.
 func (Key) Format(f fmt.State, _ rune) { fmt.Fprint(f, "(key)") }
-
-const blockSize = 64 // bytes of keystream for one count of the nonce's first word
-
-// XOR encrypts or decrypts p in place: the keystream of (k, n) is xored to it
-// from its first block on, the counter n[0] wrapping within its 32 bits.
-func XOR(k *Key, n Nonce, p []byte) {
-	var b [12]byte
-	binary.LittleEndian.PutUint32(b[0:], n[1])
-	binary.LittleEndian.PutUint32(b[4:], n[2])
-	binary.LittleEndian.PutUint32(b[8:], n[3])
-	for len(p) > 0 {
-		// The library refuses to let the counter wrap; stop there and go on at 0.
-		part := p
-		if room := (1<<32 - uint64(n[0])) * blockSize; uint64(len(p)) > room {
-			part = p[:room]
-		}
-		c, err := chacha20.NewUnauthenticatedCipher(k[:], b[:])
-		if err != nil {
-			panic(err) // only for a wrong length of key or nonce, which are constants here
-		}
-		c.SetCounter(n[0])
-		c.XORKeyStream(part, part)
-		p = p[len(part):]
-		n[0] = 0
-	}
-}
 
 // MAC is the Poly1305 tag over p under the one-time key of (k, n), which is the
 // keystream with the poly bit flipped in n (chapter 05 section 10.3). Checksum
