@@ -24,6 +24,8 @@ type Cursor struct {
 	err    error
 	ahead  bool
 	parent *Node
+
+	suspect error // of any node visited
 }
 
 // Cursor starts at from and ends after to, both included.
@@ -83,6 +85,9 @@ func (c *Cursor) Next() (ondisk.KV, bool) {
 				return ondisk.KV{}, false
 			}
 			c.i = c.node.Search(c.pos)
+			if c.node.Suspect != nil {
+				c.suspect = c.node.Suspect
+			}
 			if c.ahead && c.parent != nil {
 				c.t.prefetch(c.ctx, c.parent, idx+1)
 			}
@@ -108,13 +113,9 @@ func (c *Cursor) Next() (ondisk.KV, bool) {
 // Node is the node that the last key came from, nil if there was none.
 func (c *Cursor) Node() *Node { return c.node }
 
-// Suspect is the reason not to trust the last key, if there is one.
-func (c *Cursor) Suspect() error {
-	if c.node == nil {
-		return nil
-	}
-	return c.node.Suspect
-}
+// Suspect is the reason not to trust what the walk gave, and what it did not
+// give, if there is one: a node it visited had a bad checksum.
+func (c *Cursor) Suspect() error { return c.suspect }
 
 // Err is what ended the walk, if it was not the end of the range. A *DamageError
 // says which range could not be read.

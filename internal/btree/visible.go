@@ -95,7 +95,8 @@ func (w *Visible) Next() (ondisk.KV, bool) {
 	return ondisk.KV{}, false
 }
 
-// Suspect is the reason not to trust the last key, if there is one.
+// Suspect is the reason not to trust the walk, if there is one: see
+// Cursor.Suspect.
 func (w *Visible) Suspect() error { return w.c.Suspect() }
 
 // Err is what ended the walk early.

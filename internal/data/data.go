@@ -201,15 +201,15 @@ func (r *Reader) segments(ctx context.Context, f File, p []byte, off uint64, seg
 	w := r.trees.Visible(ctx, ondisk.BtreeExtents, f.View, ondisk.Pos{Inode: f.Inum, Offset: first}, ondisk.Pos{Inode: f.Inum, Offset: end})
 	for at < off+uint64(len(p)) {
 		k, ok := w.Next()
+		if s := w.Suspect(); s != nil && f.Suspect != nil {
+			f.Suspect(s)
+		}
 		if !ok {
 			if err := w.Err(); err != nil {
 				return segs, err
 			}
 			take(end*512, segment{kind: segZero})
 			break
-		}
-		if s := w.Suspect(); s != nil && f.Suspect != nil {
-			f.Suspect(s)
 		}
 		start := k.Start().Offset * 512
 		if start > at {

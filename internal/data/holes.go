@@ -71,6 +71,9 @@ func (r *Reader) Data(ctx context.Context, f File, off uint64, yield func(Range)
 		}
 		cur = Range{s, e}
 	}
+	if s := w.Suspect(); s != nil && f.Suspect != nil {
+		f.Suspect(s)
+	}
 	if cur.End > 0 {
 		emit()
 	}

@@ -81,13 +81,13 @@ func (f *FS) Lookup(ctx context.Context, dir ID, in *ondisk.Inode, name []byte) 
 	w := f.trees.Visible(ctx, ondisk.BtreeDirents, v, ondisk.Pos{Inode: dir.Inum, Offset: slot}, ondisk.Pos{Inode: dir.Inum, Offset: ^uint64(0)})
 	for {
 		kv, ok := w.Next()
+		f.suspects.note(dir.Inum, w.Suspect())
 		if !ok || kv.Pos.Offset != slot {
 			if err := w.Err(); err != nil {
 				return DirEntry{}, err
 			}
 			return DirEntry{}, syscall.ENOENT
 		}
-		f.suspects.note(dir.Inum, w.Suspect())
 		slot++
 		if kv.Type == ondisk.KeyHashWhiteout {
 			continue
@@ -137,6 +137,7 @@ func (f *FS) ReadDir(ctx context.Context, dir ID, in *ondisk.Inode, after uint64
 	var damage []error
 	for {
 		kv, ok := w.Next()
+		f.suspects.note(dir.Inum, w.Suspect())
 		if !ok {
 			err := w.Err()
 			if err == nil || !isDamage(err) {
@@ -148,7 +149,6 @@ func (f *FS) ReadDir(ctx context.Context, dir ID, in *ondisk.Inode, after uint64
 			}
 			continue
 		}
-		f.suspects.note(dir.Inum, w.Suspect())
 		if kv.Type != ondisk.KeyDirent {
 			continue
 		}

@@ -65,10 +65,10 @@ func (f *FS) inode(ctx context.Context, v *btree.View, inum uint64) (ondisk.Inod
 	if err != nil {
 		return ondisk.Inode{}, err
 	}
+	f.suspects.note(inum, suspect)
 	if !found || kv.Type == ondisk.KeyInodeGeneration {
 		return ondisk.Inode{}, syscall.ENOENT
 	}
-	f.suspects.note(inum, suspect)
 	in, err := ondisk.DecodeInode(kv)
 	if err != nil {
 		w := errs.Nowhere

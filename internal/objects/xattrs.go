@@ -28,10 +28,10 @@ func (f *FS) Xattrs(ctx context.Context, id ID, in *ondisk.Inode) ([]string, err
 	w := f.trees.Visible(ctx, ondisk.BtreeXattrs, v, ondisk.Pos{Inode: id.Inum}, ondisk.Pos{Inode: id.Inum, Offset: ^uint64(0)})
 	for {
 		kv, ok := w.Next()
+		f.suspects.note(id.Inum, w.Suspect())
 		if !ok {
 			break
 		}
-		f.suspects.note(id.Inum, w.Suspect())
 		if kv.Type != ondisk.KeyXattr {
 			continue
 		}
@@ -84,13 +84,13 @@ func (f *FS) Xattr(ctx context.Context, id ID, in *ondisk.Inode, name string) ([
 	w := f.trees.Visible(ctx, ondisk.BtreeXattrs, v, ondisk.Pos{Inode: id.Inum, Offset: slot}, ondisk.Pos{Inode: id.Inum, Offset: ^uint64(0)})
 	for {
 		kv, ok := w.Next()
+		f.suspects.note(id.Inum, w.Suspect())
 		if !ok || kv.Pos.Offset != slot {
 			if err := w.Err(); err != nil {
 				return nil, err
 			}
 			return nil, errs.NoData
 		}
-		f.suspects.note(id.Inum, w.Suspect())
 		slot++
 		if kv.Type != ondisk.KeyXattr {
 			continue
