@@ -15,8 +15,8 @@ func TestLoadEveryVolumeShared(t *testing.T) { checkSet(t, Full(t), 41) }
 
 func TestManifestsRoundTripShared(t *testing.T) { roundTrip(t, Full(t), 57) }
 
-// TestSmallIsFull: what testdata holds are the same volumes, to the byte.
-func TestSmallIsFull(t *testing.T) {
+// TestSmallIsFullShared: what testdata holds are the same volumes, to the byte.
+func TestSmallIsFullShared(t *testing.T) {
 	small, full := Small(t), Full(t)
 	for _, name := range small.Names() {
 		a, b := small.Load(t, name), full.Load(t, name)
@@ -42,9 +42,9 @@ func TestSmallIsFull(t *testing.T) {
 	}
 }
 
-// TestOSFSIsTreePy: our manifest of a directory is the one of the program that
+// TestOSFSIsTreePyShared: our manifest of a directory is the one of the program that
 // made the manifests of the volumes.
-func TestOSFSIsTreePy(t *testing.T) {
+func TestOSFSIsTreePyShared(t *testing.T) {
 	tree := filepath.Join(Full(t).dir, "tree.py")
 	dir := t.TempDir()
 	if out, err := exec.Command("python3", tree, "write", dir, "7", "small").CombinedOutput(); err != nil {
