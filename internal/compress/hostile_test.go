@@ -5,6 +5,7 @@ import (
 	stdflate "compress/flate"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
@@ -263,5 +264,70 @@ func TestHostileMemory(t *testing.T) {
 		if n > 4<<20 {
 			t.Errorf("50 × Decompress(%s, garbage) allocate %d bytes, want at most 4 MiB", name, n)
 		}
+	}
+}
+
+// TestEncodedForm: what the encoders write keeps to the letter of the formats,
+// as other readers may insist on: another deflate decoder takes the stream, an
+// LZ4 block ends in at least 5 literals and starts no match within its last 12
+// bytes, and a zstd frame is one segment with its content size and no checksum.
+func TestEncodedForm(t *testing.T) {
+	for in, src := range inputs() {
+		src = src[:min(len(src), 65536)]
+		for _, level := range []int{0, 3, 9} {
+			name := fmt.Sprintf("level %d, %s", level, in)
+			dst := make([]byte, len(src))
+			if n, ok := Compress(Gzip, level, dst, src); ok {
+				got, err := io.ReadAll(stdflate.NewReader(bytes.NewReader(dst[:n])))
+				if err != nil || !bytes.Equal(got, src) {
+					t.Errorf("another decoder of Compress(gzip, %s): %v, want nil and the same bytes", name, err)
+				}
+			}
+			if n, ok := Compress(LZ4, level, dst, src); ok {
+				if got, ok := plainLZ4(len(src), dst[:n]); !ok || !bytes.Equal(got, src) {
+					t.Errorf("plainLZ4(Compress(lz4, %s)) = %v, want true and the same bytes", name, ok)
+				}
+				lastMatch, lits := lz4End(dst[:n])
+				if lits < 5 || lastMatch > len(src)-12 {
+					t.Errorf("Compress(lz4, %s) ends in %d literals and a match at %d of %d, want at least 5, at most %d",
+						name, lits, lastMatch, len(src), len(src)-12)
+				}
+			}
+			if n, ok := Compress(Zstd, level, dst, src); ok {
+				var h zstd.Header
+				err := h.Decode(dst[4:n])
+				if err != nil || !h.SingleSegment || !h.HasFCS || h.FrameContentSize != uint64(len(src)) || h.HasCheckSum || h.DictionaryID != 0 {
+					t.Errorf("header of Compress(zstd, %s) = %+v, %v, want one segment of %d bytes", name, h, err, len(src))
+				}
+				if got := int(binary.LittleEndian.Uint32(dst)); got != n-4 {
+					t.Errorf("length of Compress(zstd, %s) = %d, want %d", name, got, n-4)
+				}
+			}
+		}
+	}
+}
+
+// lz4End walks a good block: where its last match starts, and how many literals
+// follow it.
+func lz4End(block []byte) (lastMatch, lits int) {
+	at := 0
+	length := func(n int) int {
+		for more := n == 15; more; block = block[1:] {
+			n += int(block[0])
+			more = block[0] == 255
+		}
+		return n
+	}
+	for {
+		token := block[0]
+		block = block[1:]
+		lits = length(int(token >> 4))
+		at += lits
+		if len(block) == lits {
+			return lastMatch, lits
+		}
+		block = block[lits+2:]
+		lastMatch = at
+		at += length(int(token&15)) + 4
 	}
 }
