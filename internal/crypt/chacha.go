@@ -33,7 +33,7 @@ func XOR(k *Key, n Nonce, p []byte) {
 		}
 		c, err := chacha20.NewUnauthenticatedCipher(k[:], b[:])
 		if err != nil {
-			panic(err) // only for a wrong length of key or nonce, which are constants here
+			panic(err) // invariant: only for a wrong length of key or nonce, which are constants here
 		}
 		c.SetCounter(n[0])
 		c.XORKeyStream(part, part)
