@@ -20,6 +20,7 @@ type source struct {
 	file    string // relative to the repository, with slashes
 	pkg     string // its folder; "." the root
 	test    bool
+	made    bool // generated
 	lines   int
 	ast     *ast.File
 	imports []string
@@ -47,7 +48,7 @@ var sources = sync.OnceValues(func() ([]source, error) {
 		}
 		s := source{
 			file: file, pkg: filepath.ToSlash(filepath.Dir(file)), test: strings.HasSuffix(file, "_test.go"),
-			lines: strings.Count(string(b), "\n"), ast: a, comment: map[int]string{},
+			made: ast.IsGenerated(a), lines: strings.Count(string(b), "\n"), ast: a, comment: map[int]string{},
 		}
 		for _, i := range a.Imports {
 			p, err := strconv.Unquote(i.Path.Value)
@@ -81,6 +82,9 @@ func walk(visit func(file string) error) error {
 		if d.IsDir() {
 			if d.Name() == "testdata" || d.Name() == ".git" {
 				return fs.SkipDir
+			}
+			if _, err := os.Stat(filepath.Join(p, "go.mod")); err == nil && rel != "." {
+				return fs.SkipDir // a module of its own: a generator
 			}
 			return nil
 		}
