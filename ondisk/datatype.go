@@ -25,12 +25,12 @@ const (
 
 var dataTypeNames = [NrDataTypes]string{"free", "sb", "journal", "btree", "user", "cached", "parity", "stripe", "need_gc_gens", "need_discard", "unstriped", "multiple"}
 
-// String is the name of the type, or "(invalid data type N)".
+// String is the name of the type, or "(unknown data_type N)".
 func (t DataType) String() string {
 	if t < NrDataTypes {
 		return dataTypeNames[t]
 	}
-	return "(invalid data type " + strconv.Itoa(int(t)) + ")"
+	return "(unknown data_type " + strconv.Itoa(int(t)) + ")"
 }
 
 // Empty: a bucket of this type holds nothing.

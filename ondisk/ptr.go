@@ -75,7 +75,7 @@ func (t CompressionType) String() string {
 	if t < NrCompressionTypes {
 		return compressionNames[t]
 	}
-	return "(invalid compression type " + strconv.Itoa(int(t)) + ")"
+	return "(unknown compression_type " + strconv.Itoa(int(t)) + ")"
 }
 
 // Compressed: the stored bytes are not the data itself.

@@ -52,8 +52,7 @@ func (w *w) bad(err error) {
 func Key(b []byte, env *Env, bt ondisk.BtreeID, level int, kv ondisk.KV) []byte {
 	w := w{env, b}
 	w.header(kv)
-	switch kv.Type {
-	case ondisk.KeyDeleted, ondisk.KeyWhiteout, ondisk.KeyHashWhiteout, ondisk.KeySet, ondisk.KeyExtentWhiteout:
+	if len(kv.Val) == 0 {
 		return w.b
 	}
 	if env.old() {

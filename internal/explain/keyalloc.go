@@ -1,6 +1,8 @@
 package explain
 
 import (
+	"encoding/binary"
+
 	"github.com/gobcachefs/gobcachefs/ondisk"
 )
 
@@ -11,10 +13,15 @@ func btoi(b bool) int {
 	return 0
 }
 
+func le64(b []byte) int64 { return int64(binary.LittleEndian.Uint64(b)) }
+
+// devOf is the member that a position of alloc and backpointers is about.
+func devOf(p ondisk.Pos) uint32 { return uint32(min(p.Inode, ondisk.InvalidDev)) }
+
 func (w *w) alloc(kv ondisk.KV) {
 	a, err := ondisk.DecodeAlloc(kv)
 	var frag uint64
-	if m := w.member(uint32(min(kv.Pos.Inode, ondisk.InvalidDev))); m != nil {
+	if m := w.member(devOf(kv.Pos)); m != nil {
 		frag = a.FragmentationIndex(uint32(m.BucketSize))
 	}
 	w.f("\n  gen %d oldest_gen %d data_type %s", a.Gen, a.OldestGen, a.DataType)
@@ -44,7 +51,8 @@ func (w *w) alloc(kv ondisk.KV) {
 	}
 	line("io_time[READ]", a.IOTime[ondisk.IORead])
 	line("io_time[WRITE]", a.IOTime[ondisk.IOWrite])
-	w.f("\n  fragmentation     %d\n  bp_start          %d\n", frag, a.BackpointersStart)
+	// Older forms are shown as what they become when they are rewritten.
+	w.f("\n  fragmentation     %d\n  bp_start          %d\n", frag, max(a.BackpointersStart, 8))
 	w.bad(err)
 }
 
@@ -66,7 +74,7 @@ func (w *w) backpointer(bt ondisk.BtreeID, kv ondisk.KV) {
 	p, err := ondisk.DecodeBackpointer(kv.Val, w.version())
 	shift := w.bpShift()
 	sector := ondisk.BackpointerSector(kv.Pos, shift)
-	if m := w.member(uint32(min(kv.Pos.Inode, ondisk.InvalidDev))); bt == ondisk.BtreeBackpointers && m != nil {
+	if m := w.member(devOf(kv.Pos)); bt == ondisk.BtreeBackpointers && m != nil {
 		size := uint64(m.BucketSize)
 		if w.old() {
 			w.f("bucket=%d:%d:0 ", kv.Pos.Inode, sector/size)
@@ -101,16 +109,18 @@ func reconcileWork(k uint8) string {
 func (w *w) accounting(kv ondisk.KV) {
 	a, err := ondisk.DecodeAccountingPos(kv.Pos, ondisk.AccountingFormOf(w.version()))
 	w.accountingPos(&a)
-	c, n, err2 := ondisk.DecodeCounters(kv.Val)
-	for _, v := range c[:min(n, len(c))] {
-		w.f(" %d", v)
+	for v := kv.Val; len(v) >= 8; v = v[8:] {
+		w.f(" %d", le64(v))
 	}
 	w.bad(err)
-	w.bad(err2)
 }
 
 // accountingPos prints what is counted.
 func (w *w) accountingPos(a *ondisk.AccountingPos) {
+	if a.Type >= ondisk.NrAccountingTypes {
+		w.f("unknown type %d", a.Type)
+		return
+	}
 	w.f("%s ", a.Type)
 	switch a.Type {
 	case ondisk.AccPersistentReserved:
@@ -140,10 +150,10 @@ func (w *w) btree(id uint32) string {
 	switch {
 	case w.old() && id == uint32(ondisk.BtreeReconcileWork):
 		return "rebalance_work"
-	case id < ondisk.MaxBtrees:
+	case id < ondisk.NrBtrees:
 		return ondisk.BtreeID(id).String()
 	}
-	return "btree " + itoa(uint64(id))
+	return "(unknown)"
 }
 
 func (w *w) damage(kv ondisk.KV) {

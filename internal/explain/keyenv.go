@@ -77,11 +77,29 @@ func (e *Env) bpShift() uint {
 	return uint(e.Super.ExtentBPShift())
 }
 
+// target names a device or group. The reference has a name for devices that are
+// there, and 1.13 takes it for one below /dev.
 func (e *Env) target(t uint16) string {
-	if e.Super != nil {
-		return e.Super.TargetString(t)
+	dev, group := ondisk.DecodeTarget(t)
+	switch {
+	case group >= 0:
+		if e.Super != nil {
+			if p := e.Super.GroupPath(group); p != "" {
+				return p
+			}
+		}
+		return "invalid label " + itoa(uint64(group))
+	case dev < 0:
+		return "none"
+	case e.member(uint32(dev)) == nil:
+		return "invalid device " + itoa(uint64(dev))
+	case dev < len(e.DevNames) && e.DevNames[dev] != "":
+		if e.old() {
+			return "/dev/" + e.DevNames[dev]
+		}
+		return e.DevNames[dev]
 	}
-	return itoa(uint64(t))
+	return "device " + itoa(uint64(dev))
 }
 
 // durability is what one copy on a member counts for.

@@ -177,10 +177,11 @@ func (w *w) btreePtr(kv ondisk.KV) {
 	p, err := ondisk.DecodeBtreePtr(kv)
 	val := kv.Val
 	if kv.Type == ondisk.KeyBtreePtrV2 {
-		w.f("seq %x written %d min_key %s ", p.Seq, p.SectorsWritten, p.MinKey)
+		w.f("seq %x written %d min_key ", p.Seq, p.SectorsWritten)
 		if p.RangeUpdated {
 			w.s("R ")
 		}
+		w.f("%s ", p.MinKey)
 		val = val[min(len(val), 40):]
 	}
 	w.entries(val, 0)
@@ -214,16 +215,15 @@ func (w *w) stripe(kv ondisk.KV) {
 	if w.old() {
 		w.f("algo %d sectors %d blocks %d:%d csum %s gran %d", s.Algorithm, s.Sectors, s.NrData(), s.NrRedundant, s.CsumType, gran)
 		for i, p := range s.Ptrs {
-			w.s(" ")
+			w.s(" ptr: ")
 			w.ptr(p)
-			w.f("#%d", s.Live[i])
+			if i < s.NrData() {
+				w.f("#%d", s.Live[i])
+			}
 		}
 		return
 	}
-	label := "(none)"
-	if s.DiskLabel != 0 {
-		label = w.target(ondisk.GroupTarget(int(s.DiskLabel) - 1))
-	}
+	label := w.label(s.DiskLabel)
 	w.f("algo %d sectors %d blocks %d:%d csum %s gran %d label=%s ", s.Algorithm, s.Sectors, s.NrData(), s.NrRedundant, s.CsumType, gran, label)
 	if s.NeedsReconcile {
 		w.s("needs_reconcile")
@@ -234,4 +234,12 @@ func (w *w) stripe(kv ondisk.KV) {
 		w.ptr(p)
 		w.f("#%d", s.Live[i])
 	}
+}
+
+// label names the group of a stripe, stored as its index plus one.
+func (w *w) label(l uint8) string {
+	if l == 0 {
+		return "(none)"
+	}
+	return w.target(ondisk.GroupTarget(int(l) - 1))
 }

@@ -10,7 +10,13 @@ import (
 var inodeFlagNames = []string{"sync", "immutable", "append", "nodump", "noatime", "i_size_dirty", "i_sectors_dirty", "unlinked",
 	"backptr_untrusted", "has_child_snapshot", "has_case_insensitive", "31bit_dirent_offset", "has_inode_opts", "has_access_acl", "has_default_acl"}
 
-var strHashNames = []string{"crc32c", "crc64", "siphash_old", "siphash"}
+func hashType(t uint8) string {
+	names := [...]string{"crc32c", "crc64", "siphash_old", "siphash"}
+	if int(t) < len(names) {
+		return names[t]
+	}
+	return "(invalid hash type " + itoa(uint64(t)) + ")"
+}
 
 // fileTypes are names of file types, by the upper four bits of a mode, which is
 // also the type of a dirent.
@@ -20,7 +26,10 @@ func fileType(t uint8) string {
 	if int(t) < len(fileTypes) && fileTypes[t] != "" {
 		return fileTypes[t]
 	}
-	return "unknown"
+	if t == 0 {
+		return "unknown"
+	}
+	return "(bad d_type)"
 }
 
 // field is a field of an inode with its name.
@@ -65,6 +74,10 @@ func rawInodeFlags(kv ondisk.KV) uint32 {
 
 func (w *w) inode(kv ondisk.KV) {
 	i, err := ondisk.DecodeInode(kv)
+	if err != nil {
+		w.s("(unpack error)")
+		return
+	}
 	flags := rawInodeFlags(kv)
 	w.f("\n  mode=%o", i.Mode)
 	if !w.old() {
@@ -78,12 +91,7 @@ func (w *w) inode(kv ondisk.KV) {
 	w.bits(uint64(flags), names)
 	w.f("(%x)\n  journal_seq=%d", flags, i.JournalSeq)
 	if !w.old() {
-		w.f("\n  hash_seed=%x\n  hash_type=", i.HashSeed)
-		if int(i.StrHash) < len(strHashNames) {
-			w.s(strHashNames[i.StrHash])
-		} else {
-			w.f("(invalid hash type %d)", i.StrHash)
-		}
+		w.f("\n  hash_seed=%x\n  hash_type=%s", i.HashSeed, hashType(i.StrHash))
 	}
 	w.f("\n  bi_size=%d\n  bi_sectors=%d\n  bi_version=%d", i.Size, i.Sectors, i.Version)
 	for _, f := range inodeFields(&i, w.old()) {
@@ -92,7 +100,6 @@ func (w *w) inode(kv ondisk.KV) {
 	if !w.old() {
 		w.s("\n")
 	}
-	w.bad(err)
 }
 
 func (w *w) dirent(kv ondisk.KV) {
@@ -211,19 +218,9 @@ func snapshotState(s uint32) string {
 
 func (w *w) quota(kv ondisk.KV) {
 	q, err := ondisk.DecodeQuota(kv.Val)
-	w.f("%s ", quotaType(kv.Pos.Inode))
-	for i, l := range []ondisk.QuotaLimits{q.Space, q.Inodes} {
-		w.f("%s: hardlimit %d softlimit %d ", [...]string{"space", "inodes"}[i], l.Hard, l.Soft)
-	}
-	w.b = bytes.TrimSuffix(w.b, []byte(" "))
+	// The reference puts nothing between the two.
+	w.f("space hardlimit %d softlimit %dinodes hardlimit %d softlimit %d", q.Space.Hard, q.Space.Soft, q.Inodes.Hard, q.Inodes.Soft)
 	w.bad(err)
-}
-
-func quotaType(t uint64) string {
-	if t < ondisk.NrQuotaTypes {
-		return [...]string{"user", "group", "project"}[t]
-	}
-	return "(invalid quota type)"
 }
 
 // inodeCursor prints where a shard of inode numbers begins and ends, and how far
@@ -233,4 +230,12 @@ func (w *w) inodeCursor(kv ondisk.KV) {
 	lo, hi := c.Range(kv.Pos.Offset)
 	w.f("min %d max %d consumed %d idx %d generation %d", lo, hi, c.Idx-min(lo, c.Idx), c.Idx, c.Gen)
 	w.bad(err)
+}
+
+func quotaType(t uint64) string {
+	names := [...]string{"user", "group", "project"}
+	if t < uint64(len(names)) {
+		return names[t]
+	}
+	return "(invalid quota type " + itoa(t) + ")"
 }
