@@ -22,10 +22,10 @@ type volume struct {
 	env   *Env
 }
 
-func open(t *testing.T, name string, style Style) volume {
+func open(t *testing.T, vols *testvol.Set, name string, style Style) volume {
 	t.Helper()
 	ctx := context.Background()
-	set, err := members.Open(ctx, testvol.Load(t, name), members.Options{})
+	set, err := members.Open(ctx, vols.Load(t, name), members.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,17 +109,24 @@ func lossy(b []byte) string {
 // validPrefix: some bytes can follow b to make it a rune.
 func validPrefix(b []byte) bool { return !utf8.FullRune(b) }
 
+// list is a volume of which there is a list, and whose it is.
+type list struct {
+	name  string
+	style Style
+}
+
 func TestLists(t *testing.T) {
-	for _, c := range []struct {
-		name  string
-		style Style
-	}{
+	checkLists(t, testvol.Small(t), []list{
 		{"plain", Style1_13}, {"reflink", Style1_13}, {"aclquota", Style1_13}, {"geometry", Style1_13}, {"replicas2", Style1_13}, {"snapshots", Style1_13},
 		{"up39reflink", Style1_39}, {"up39snapshots", Style1_39}, {"upc39plain", Style1_39}, {"v39casefold", Style1_39}, {"v39ec", Style1_39}, {"v39zstd", Style1_39},
-	} {
+	})
+}
+
+func checkLists(t *testing.T, vols *testvol.Set, lists []list) {
+	for _, c := range lists {
 		t.Run(c.name, func(t *testing.T) {
-			v := open(t, c.name, c.style)
-			want := sections(string(testvol.Small(t).Text(t, c.name, "list")))
+			v := open(t, vols, c.name, c.style)
+			want := sections(string(vols.Text(t, c.name, "list")))
 			for b := ondisk.BtreeID(0); b < ondisk.NrBtrees; b++ {
 				var got []byte
 				v.keys(t, b, 0, func(kv ondisk.KV) {
@@ -193,7 +200,7 @@ func (v volume) nodes(t *testing.T, btree string, want []string) {
 func TestRealKeys(t *testing.T) {
 	for _, name := range []string{"snapshots", "bgcomp", "nocow", "up39replicas2", "v39casefold", "v39ec", "v39repl", "v39image"} {
 		t.Run(name, func(t *testing.T) {
-			v := open(t, name, Style1_39)
+			v := open(t, testvol.Small(t), name, Style1_39)
 			check := &ondisk.CheckContext{
 				Version: v.env.Super.Version, NodeSectors: uint32(v.env.Super.NodeSectors()), Writing: true,
 				Member: func(dev uint8) (bucket, first, n uint64, ok bool) {
