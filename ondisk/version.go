@@ -20,6 +20,7 @@ const (
 	Version1_15         = Version1_0 + 15
 	Version1_31         = Version1_0 + 31
 	Version1_33         = Version1_0 + 33
+	Version1_38         = Version1_0 + 38
 	Version1_34         = Version1_0 + 34
 	Version1_39         = Version1_0 + 39
 	// VersionNewest is the newest version whose structures are all known here.
