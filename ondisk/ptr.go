@@ -123,29 +123,32 @@ func (t CsumType) Bytes() int {
 // SmallestKind gives c the narrowest entry kind that holds it, as writers do.
 // It is 0 when none does.
 func (c Crc) SmallestKind() uint8 {
-	n, size := c.CsumType.Bytes(), max(c.CompressedSize, c.UncompressedSize)
+	n := c.CsumType.Bytes()
 	switch {
-	case n <= 4 && size <= crc32MaxSize && c.Offset < crc32MaxSize && c.Nonce <= crc32MaxNonce:
+	case n <= 4 && c.fits(32):
 		return 32
-	case n <= 10 && size <= crc64MaxSize && c.Offset < crc64MaxSize && c.Nonce <= crc64MaxNonce:
+	case n <= 10 && c.fits(64):
 		return 64
-	case size <= crc128MaxSize && c.Offset < crc128MaxSize && c.Nonce <= crc128MaxNonce:
+	case c.fits(128):
 		return 128
 	}
 	return 0
 }
 
-// u64s is the size of the entry in u64s.
-func (c Crc) u64s() int {
-	switch c.Kind {
+// fits: the numbers of c have room in an entry of a kind. What of a checksum has
+// no room is cut off, which is not said here.
+func (c Crc) fits(kind uint8) bool {
+	var size, nonce uint32
+	switch kind {
 	case 32:
-		return 1
+		size, nonce = crc32MaxSize, crc32MaxNonce
 	case 64:
-		return 2
+		size, nonce = crc64MaxSize, crc64MaxNonce
 	case 128:
-		return 3
+		size, nonce = crc128MaxSize, crc128MaxNonce
 	}
-	return 0
+	in := func(n uint32) bool { return n-1 < size } // 1 to size
+	return in(c.CompressedSize) && in(c.UncompressedSize) && c.Offset < size && c.Nonce <= nonce && c.CsumType < 16 && c.Compression < 16
 }
 
 func decodeCrc(kind uint8, b []byte) Crc {
@@ -169,13 +172,14 @@ func decodeCrc(kind uint8, b []byte) Crc {
 	return c
 }
 
-// Append adds the entry to b in its kind; with kind 0 in the smallest one. It
-// panics if a field does not fit: that is a bug of the caller.
+// Append adds the entry to b in its kind; with kind 0 in the smallest one. What
+// was decoded can always be encoded. It panics if a size, the offset or the
+// nonce does not fit: that is a bug of the caller.
 func (c Crc) Append(b []byte) []byte {
 	if c.Kind == 0 {
 		c.Kind = c.SmallestKind()
 	}
-	if k := c.SmallestKind(); k == 0 || k > c.Kind || c.CompressedSize == 0 || c.UncompressedSize == 0 {
+	if !c.fits(c.Kind) {
 		panic("ondisk: crc entry does not fit its kind") // invariant: a bug of the caller
 	}
 	cs, us, off, non := uint64(c.CompressedSize-1), uint64(c.UncompressedSize-1), uint64(c.Offset), uint64(c.Nonce)
