@@ -1,0 +1,31 @@
+//go:build !(linux || darwin || freebsd)
+
+package fuse
+
+import (
+	"context"
+	"runtime"
+
+	"github.com/gobcachefs/gobcachefs"
+	"github.com/gobcachefs/gobcachefs/errs"
+)
+
+// Server would mount a volume: not on this system.
+type Server struct{}
+
+// New gives errs.ErrUnsupported.
+func New(*bcachefs.Volume, Options) (*Server, error) {
+	return nil, &errs.Error{Where: errs.Nowhere, Kind: errs.ErrUnsupported, Reason: "no mounts on " + runtime.GOOS + ": use ls, cat, cp or tar"}
+}
+
+// Mount is not reached.
+func (*Server) Mount(string) error { return errs.ErrUnsupported }
+
+// Serve is not reached.
+func (*Server) Serve(context.Context) error { return errs.ErrUnsupported }
+
+// Unmount is not reached.
+func (*Server) Unmount() error { return errs.ErrUnsupported }
+
+// Mountpoint is not reached.
+func (*Server) Mountpoint() string { return "" }
