@@ -11,6 +11,7 @@ var (
 	sbCasefold   = sbBits{6, 22, 23}
 	sbInodes32   = sbBits{1, 8, 9}
 	sbShardInums = sbBits{6, 0, 4}
+	sbTransNames = sbBits{4, 32, 33}
 )
 
 // NodeSectors is the size of a btree node in sectors.
@@ -81,6 +82,10 @@ func (sb *Superblock) CasefoldDefault() bool { return sbCasefold.isSet(sb) }
 
 // Inodes32Bit: inode numbers stay below 2^31.
 func (sb *Superblock) Inodes32Bit() bool { return sbInodes32.isSet(sb) }
+
+// JournalTransactionNames: transactions and overwritten keys are logged to the
+// journal.
+func (sb *Superblock) JournalTransactionNames() bool { return sbTransNames.isSet(sb) }
 
 // ShardInodeBits is the number of bits of inode numbers that come from the CPU.
 func (sb *Superblock) ShardInodeBits() int { return int(sbShardInums.get(sb)) }
