@@ -21,6 +21,7 @@ import (
 	// The standard construction (chacha20poly1305) frames the data before the
 	// MAC and the format does not, so the bare function is needed. The marker
 	// "deprecated" on it only says that there is nothing more to do with it.
+	//lint:ignore SA1019 see above
 	"golang.org/x/crypto/poly1305"
 
 	"github.com/gobcachefs/gobcachefs/errs"
