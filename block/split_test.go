@@ -94,5 +94,10 @@ func FuzzSplitDevices(f *testing.F) {
 		if joined != s {
 			t.Errorf("splitDevices(%q) = %q, which is not its input", s, got)
 		}
+		for _, e := range got {
+			if again := splitDevices(e, false); e != "" && (len(again) != 1 || again[0] != e) {
+				t.Errorf("splitDevices(%q) = %q, whose %q splits again to %q", s, got, e, again)
+			}
+		}
 	})
 }
