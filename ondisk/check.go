@@ -126,7 +126,7 @@ func (c *CheckContext) checkValue(b BtreeID, kv KV) error {
 		if err != nil {
 			return err
 		}
-		return s.check(kv)
+		return c.checkStripe(kv, &s)
 	case KeySubvolume:
 		s, err := DecodeSubvolume(kv.Val)
 		if err != nil {
@@ -344,6 +344,28 @@ func (c *CheckContext) checkPtr(p Ptr, sectors uint64) error {
 		return errs.Corruptf("ptr_before_first_bucket", "dev %d bucket %d, first %d", p.Dev, bucket, first)
 	case p.Offset%size+sectors > size:
 		return errs.Corruptf("ptr_spans_multiple_buckets", "dev %d sector %d of a bucket of %d, %d sectors", p.Dev, p.Offset%size, size, sectors)
+	}
+	return nil
+}
+
+// checkStripe applies chapter 06 section 13.1 and the rules of pointers to the
+// blocks. That a block stays inside its bucket is not checked by the reference.
+func (c *CheckContext) checkStripe(kv KV, s *Stripe) error {
+	if kv.Pos.Inode != 0 || kv.Pos.Offset == 0 || kv.Pos.Offset > 1<<32-1 {
+		return errs.Corruptf("stripe_pos_bad", "%s", kv.Pos)
+	}
+	var devs [256]bool
+	for _, p := range s.Ptrs {
+		if p.Dev == InvalidDev {
+			continue
+		}
+		if devs[p.Dev] {
+			return errs.Corruptf("ptr_to_duplicate_device", "dev %d", p.Dev)
+		}
+		devs[p.Dev] = true
+		if err := c.checkPtr(p, 0); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -132,7 +132,9 @@ func TestCheckKey(t *testing.T) {
 		{BtreeBucketGens, leaf, KeyBucketGens, at(0, 0, 0), 0, h(zeros(248)), 0, false, "bucket_gens_val_size_bad"},
 
 		{BtreeStripes, leaf, KeyStripe, at(0, 0, 0), 0, h("4000000301090000" + zeros(32)), 0, false, "stripe_pos_bad"},
-		{BtreeStripes, leaf, KeyStripe, at(0, 1, 0), 0, h("4000000301090000" + zeros(32)), 0, false, ""},
+		{BtreeStripes, leaf, KeyStripe, at(0, 1, 0), 0, h("4000000301090000" + ptr0 + ptr1 + "010000000000ff00" + zeros(8)), 0, false, ""},
+		{BtreeStripes, leaf, KeyStripe, at(0, 1, 0), 0, h("4000000301090000" + ptr0 + ptr0 + "010000000000ff00" + zeros(8)), 0, false, "ptr_to_duplicate_device"},
+		{BtreeStripes, leaf, KeyStripe, at(0, 1, 0), 0, h("4000000301090000" + ptr0 + "01ffffffffff0100" + "010000000000ff00" + zeros(8)), 0, false, "ptr_after_last_bucket"},
 
 		{BtreeSubvolumes, leaf, KeySubvolume, at(0, 1, 0), 0, Subvolume{Snapshot: 1, Inode: 4096}.Append(nil), 0, false, ""},
 		{BtreeSubvolumes, leaf, KeySubvolume, at(0, 1<<31, 0), 0, Subvolume{Snapshot: 1, Inode: 4096}.Append(nil), 0, false, "subvol_pos_bad"},

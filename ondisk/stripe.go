@@ -132,14 +132,6 @@ func (s *Stripe) Append(b []byte) []byte {
 	return pad8(b, start)
 }
 
-// check applies the rules of chapter 06 section 13.1 that need the position.
-func (s *Stripe) check(kv KV) error {
-	if kv.Pos.Inode != 0 || kv.Pos.Offset == 0 || kv.Pos.Offset > 1<<32-1 {
-		return errs.Corruptf("stripe_pos_bad", "%s", kv.Pos)
-	}
-	return nil
-}
-
 // Matches reports whether an extent's pointer with its stripe entry is part of
 // this stripe (chapter 05 section 15.3).
 func (s *Stripe) Matches(p ExtentPtr) bool {

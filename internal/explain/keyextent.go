@@ -104,7 +104,11 @@ func (w *w) ptr(p ondisk.Ptr) {
 	if p.Unwritten {
 		w.s(" unwritten")
 	}
-	if w.Stale != nil && m != nil && w.Stale(p) {
+	switch {
+	case m == nil:
+	case p.Offset/uint64(m.BucketSize) >= m.NBuckets || p.Offset/uint64(m.BucketSize) < uint64(m.FirstBucket):
+		w.s(" invalid")
+	case w.Stale != nil && w.Stale(p):
 		w.s(" stale")
 	}
 }
