@@ -109,6 +109,28 @@ func (c *cache) get(k nodeKey, fn func() (*Node, error)) (*Node, error) {
 	return l.node, l.err
 }
 
+// peek gives a node that is cached, nil if it is not.
+func (c *cache) peek(k nodeKey) *Node {
+	s := c.shard(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.m[k]; e != nil {
+		e.used.Store(true)
+		return e.node
+	}
+	return nil
+}
+
+// put inserts a node that was just written.
+func (c *cache) put(k nodeKey, n *Node) {
+	s := c.shard(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.m[k] == nil {
+		s.add(k, n, c.limit)
+	}
+}
+
 // has reports whether a node is cached or on its way.
 func (c *cache) has(k nodeKey) bool {
 	s := c.shard(k)

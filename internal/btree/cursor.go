@@ -19,7 +19,7 @@ type Cursor struct {
 	pos    ondisk.Pos // where the next search starts
 	end    ondisk.Pos // last position wanted
 	node   *Node
-	i      int
+	i, j   int // next key of the node's arrays, of its changes
 	done   bool
 	err    error
 	ahead  bool
@@ -49,6 +49,10 @@ func (c *Cursor) Seek(p ondisk.Pos) {
 	c.err, c.done = nil, false
 	c.pos = p
 	if n := c.node; n != nil && !p.Less(n.Min) && !n.Max.Less(p) {
+		c.j = 0
+		if len(n.delta) > 0 {
+			c.j = find(n.delta, p)
+		}
 		// Most seeks go a few keys forward.
 		if c.i < n.Len() && n.slots[c.i].pos().Less(p) {
 			for k := c.i + 1; k <= c.i+4; k++ {
@@ -84,7 +88,10 @@ func (c *Cursor) Next() (ondisk.KV, bool) {
 				c.done = true
 				return ondisk.KV{}, false
 			}
-			c.i = c.node.Search(c.pos)
+			c.i, c.j = c.node.Search(c.pos), 0
+			if len(c.node.delta) > 0 {
+				c.j = find(c.node.delta, c.pos)
+			}
 			if c.node.Suspect != nil {
 				c.suspect = c.node.Suspect
 			}
@@ -93,6 +100,21 @@ func (c *Cursor) Next() (ondisk.KV, bool) {
 			}
 		}
 		n := c.node
+		if c.j < len(n.delta) && (c.i >= n.Len() || !n.slots[c.i].pos().Less(n.delta[c.j].kv.Pos)) {
+			kv := n.delta[c.j].kv
+			if c.end.Less(kv.Pos) {
+				c.done = true
+				return ondisk.KV{}, false
+			}
+			if c.i < n.Len() && n.slots[c.i].pos() == kv.Pos {
+				c.i++
+			}
+			c.j++
+			if kv.Type == ondisk.KeyDeleted {
+				continue
+			}
+			return kv, true
+		}
 		if c.i < n.Len() {
 			if c.end.Less(n.slots[c.i].pos()) {
 				c.done = true

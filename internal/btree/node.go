@@ -27,6 +27,9 @@ type Node struct {
 	// checksum did not match: what it says may be wrong or incomplete.
 	Suspect error
 
+	// delta are changes on top of the arrays, sorted, of a node that is newer in
+	// memory than on disk; nil for all others.
+	delta    []change
 	slots    []slot
 	vals     []byte
 	versions []ondisk.Bversion // parallel to slots, nil when all are zero

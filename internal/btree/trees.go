@@ -45,6 +45,7 @@ type Trees struct {
 	warned map[string]bool
 
 	scan scan
+	rw   *Store // nil when opened to read
 }
 
 // New makes the trees of an assembled volume in a journal state.
@@ -101,6 +102,14 @@ func (e *DamageError) Unwrap() error { return e.Err }
 // (plus what the journal holds).
 func (t *Trees) Root(ctx context.Context, b ondisk.BtreeID) (*Node, error) {
 	r, ok := t.state.Roots[b]
+	if t.rw != nil {
+		n, rs, live := t.rw.rootNode(b)
+		if live {
+			return n, nil
+		}
+		ok = rs.key.Type != ondisk.KeyDeleted
+		r = journal.Root{Key: rs.key, Level: rs.level}
+	}
 	if !ok {
 		// Cheap enough not to cache: it only holds journal keys.
 		k := nodeKey{btree: b, offset: ^uint64(0)}
@@ -137,6 +146,11 @@ func (t *Trees) Root(ctx context.Context, b ondisk.BtreeID) (*Node, error) {
 func (t *Trees) load(ctx context.Context, w want, parent *Node) (*Node, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
+	}
+	if t.rw != nil {
+		if n := t.rw.liveNode(w.btree, w.level, w.max); n != nil {
+			return n, nil
+		}
 	}
 	return t.cache.get(keyOf(w.btree, w.level, &w.ptr), func() (*Node, error) {
 		n, err := t.read(w)
@@ -206,6 +220,20 @@ func (t *Trees) read(w want) (*Node, error) {
 // leaf finds the leaf (or node of a level) that covers p, with the range it
 // answers for. The parent and index allow to read ahead.
 func (t *Trees) leaf(ctx context.Context, b ondisk.BtreeID, level int, p ondisk.Pos) (n, parent *Node, idx int, err error) {
+	if t.rw == nil {
+		return t.descend(ctx, b, level, p)
+	}
+	// A checkpoint may move nodes while we come down: then start again.
+	for {
+		e := t.rw.epoch.Load()
+		n, parent, idx, err = t.descend(ctx, b, level, p)
+		if t.rw.epoch.Load() == e || ctx.Err() != nil {
+			return n, parent, idx, err
+		}
+	}
+}
+
+func (t *Trees) descend(ctx context.Context, b ondisk.BtreeID, level int, p ondisk.Pos) (n, parent *Node, idx int, err error) {
 	n, err = t.Root(ctx, b)
 	if err != nil {
 		return nil, nil, 0, err
