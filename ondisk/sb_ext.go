@@ -249,7 +249,7 @@ func decodeErrors(d []byte, reason string, entry func(a, b uint64) ErrorCount) (
 	if len(d)%16 != 0 {
 		return nil, errs.Corruptf(reason, "%d bytes", len(d))
 	}
-	l := make([]ErrorCount, 0, len(d)/16)
+	l := make([]ErrorCount, 0, min(len(d)/16, 1<<16)) // ids ascend
 	for ; len(d) > 0; d = d[16:] {
 		e := entry(binary.LittleEndian.Uint64(d), binary.LittleEndian.Uint64(d[8:]))
 		if n := len(l); e.Count == 0 || e.First > e.Last || n > 0 && l[n-1].ID >= e.ID {

@@ -76,10 +76,15 @@ func (sb *Superblock) Replicas() ([]ReplicasEntry, error) {
 	return decodeReplicas(sb.Field(FieldReplicasV0), 2)
 }
 
+// maxReplicas bounds the entries: a superblock of the usual megabyte has room
+// for fewer.
+const maxReplicas = 1 << 19
+
 // decodeReplicas reads packed entries with a header of head bytes, up to the
 // end or a zero data type.
 func decodeReplicas(d []byte, head int) ([]ReplicasEntry, error) {
 	var l []ReplicasEntry
+	d = bytes.Clone(d) // the entries share it
 	for off := 0; off < len(d) && d[off] != 0; {
 		if len(d)-off < head || len(d)-off-head < int(d[off+1]) {
 			return nil, errs.Corruptf("sb_replicas", "entry at byte %d of %d runs past the end", off, len(d))
@@ -89,8 +94,10 @@ func decodeReplicas(d []byte, head int) ([]ReplicasEntry, error) {
 		if head == 3 {
 			e.Required = int(d[off+2])
 		}
-		e.Devs = bytes.Clone(d[off+head : off+head+nr])
-		l = append(l, e)
+		e.Devs = d[off+head : off+head+nr : off+head+nr]
+		if l = append(l, e); len(l) > maxReplicas {
+			return nil, errs.Corruptf("sb_replicas", "more than %d entries", maxReplicas)
+		}
 		off += head + nr
 	}
 	return l, nil

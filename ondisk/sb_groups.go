@@ -18,12 +18,18 @@ type DiskGroup struct {
 	raw [diskGroupSize]byte
 }
 
-const diskGroupSize = 48
+const (
+	diskGroupSize = 48
+	// maxDiskGroups is more than targets can name.
+	maxDiskGroups = 1 << 12
+	// maxGroupDepth bounds the components of a label that are printed or made.
+	maxGroupDepth = 64
+)
 
 // DiskGroups decodes the field disk_groups; none without it.
 func (sb *Superblock) DiskGroups() ([]DiskGroup, error) {
 	d := sb.Field(FieldDiskGroups)
-	if len(d)%diskGroupSize != 0 {
+	if len(d)%diskGroupSize != 0 || len(d) > maxDiskGroups*diskGroupSize {
 		return nil, errs.Corruptf("sb_disk_groups", "%d bytes", len(d))
 	}
 	l := make([]DiskGroup, 0, len(d)/diskGroupSize)
@@ -68,7 +74,7 @@ func (sb *Superblock) GroupPath(i int) string {
 func groupPath(l []DiskGroup, i int) string {
 	var p []string
 	// Parents may form a loop: no path is longer than the array.
-	for n := 0; i >= 0 && n < len(l); n++ {
+	for n := 0; i >= 0 && n < min(len(l), maxGroupDepth); n++ {
 		if i >= len(l) || l[i].Deleted {
 			p = append(p, "<invalid group>")
 			break
@@ -114,6 +120,9 @@ func (sb *Superblock) AddGroup(path string) (int, error) {
 	l, err := sb.DiskGroups()
 	if err != nil {
 		return 0, err
+	}
+	if strings.Count(path, ".") >= maxGroupDepth {
+		return 0, bad("label", fmt.Sprintf("at most %d components", maxGroupDepth), fmt.Sprintf("%q", path))
 	}
 	parent := -1
 	for _, name := range strings.Split(path, ".") {

@@ -18,6 +18,8 @@ const (
 	sbCsumStart  = 16 // the checksum covers everything behind itself
 	sbLayoutOff  = 240
 	sbFieldsHead = 8
+	// maxSBFields is many times what any version has types for.
+	maxSBFields = 4096
 )
 
 // SBField is one variable-length field of the superblock. Data is the payload
@@ -177,6 +179,9 @@ func decodeSBFields(b []byte) ([]SBField, error) {
 		}
 		if n > uint64(len(b)-off) {
 			return nil, errs.Corruptf("sb_field_past_end", "field %v of %d bytes at byte %d, %d bytes left", t, n, SBFixedSize+off, len(b)-off)
+		}
+		if len(fields) >= maxSBFields {
+			return nil, errs.Corruptf("sb_too_many_fields", "more than %d", maxSBFields)
 		}
 		fields = append(fields, SBField{Type: t, Data: bytes.Clone(b[off+sbFieldsHead : off+int(n)])})
 		off += int(n)

@@ -69,6 +69,8 @@ type superText struct {
 	opts    ShowSuperOpts
 	loc     *time.Location
 	members []ondisk.Member
+	groups  []ondisk.DiskGroup
+	held    map[uint8]uint64 // data types that members hold, by the replicas
 	// column is where values start, counted from 0. The reference has 43 with
 	// the header and 31 without.
 	column int
@@ -127,6 +129,14 @@ func newSuperText(sb *ondisk.Superblock, opts ShowSuperOpts) *superText {
 	env := NewEnv(sb, style)
 	env.Escape = opts.Escape
 	t := &superText{w: w{Env: env}, sb: sb, opts: opts, loc: opts.Location, members: env.Members, column: 43, known: limits1_39}
+	t.groups, _ = sb.DiskGroups()
+	replicas, _ := sb.Replicas()
+	t.held = map[uint8]uint64{}
+	for _, e := range replicas {
+		for _, d := range e.Devs {
+			t.held[d] |= 1 << (e.DataType & 63)
+		}
+	}
 	if t.loc == nil {
 		t.loc = time.Local
 	}
@@ -312,8 +322,7 @@ func (t *superText) target(target uint16) {
 
 // groupPath is the label of a group that exists, else "".
 func (t *superText) groupPath(i int) string {
-	l, err := t.sb.DiskGroups()
-	if err != nil || i < 0 || i >= len(l) || l[i].Deleted {
+	if i < 0 || i >= len(t.groups) || t.groups[i].Deleted {
 		return ""
 	}
 	return t.sb.GroupPath(i)

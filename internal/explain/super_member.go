@@ -31,21 +31,6 @@ func (t *superText) dataTypes(label string, set uint64) {
 	t.s("\n")
 }
 
-// hasData is the set of data types that a member holds according to the
-// replicas.
-func (t *superText) hasData(dev int) uint64 {
-	var set uint64
-	l, _ := t.sb.Replicas()
-	for _, e := range l {
-		for _, d := range e.Devs {
-			if int(d) == dev && e.DataType < 64 {
-				set |= 1 << e.DataType
-			}
-		}
-	}
-	return set
-}
-
 func (t *superText) member(i int, m *ondisk.Member) {
 	if t.old() {
 		t.line("Device:", "%d", i)
@@ -62,9 +47,8 @@ func (t *superText) member(i int, m *ondisk.Member) {
 	case t.groupPath(g) == "":
 		t.line("  Label:", "(bad label %d)", g)
 	case t.old():
-		l, _ := t.sb.DiskGroups()
 		t.label("  Label:")
-		t.text([]byte(l[g].Label))
+		t.text([]byte(t.groups[g].Label))
 		t.f(" (%d)\n", g)
 	default:
 		t.escaped("  Label:", t.groupPath(g))
@@ -91,7 +75,7 @@ func (t *superText) member(i int, m *ondisk.Member) {
 	t.line("  Last superblock write:", "%d", m.Seq)
 	t.line("  State:", "%s", t.state(m.State()))
 	t.dataTypes("  Data allowed:", uint64(m.DataAllowed()))
-	t.dataTypes("  Has data:", t.hasData(i))
+	t.dataTypes("  Has data:", t.held[uint8(i)])
 	if !t.old() {
 		t.line("  Rotational:", "%d", btoi(m.Rotational()))
 	}

@@ -15,6 +15,8 @@ func (t *superText) wanted(f ondisk.SBFieldType) bool {
 		return slices.Contains(t.opts.Fields, f)
 	case f == ondisk.FieldExt || f == ondisk.FieldErrorsV2:
 		return !t.old()
+	case f == ondisk.FieldMembersV1:
+		return t.sb.Field(ondisk.FieldMembersV2) == nil
 	}
 	return f == ondisk.FieldMembersV2 || f == ondisk.FieldErrors
 }
@@ -23,10 +25,13 @@ func (t *superText) wanted(f ondisk.SBFieldType) bool {
 // the members at the end and without a title.
 func (t *superText) sections() {
 	membersLast := false
+	seen := map[ondisk.SBFieldType]bool{}
 	for _, f := range t.sb.Fields {
-		if !t.wanted(f.Type) {
+		// Of several of a type all but the first mean nothing.
+		if !t.wanted(f.Type) || seen[f.Type] {
 			continue
 		}
+		seen[f.Type] = true
 		if f.Type == ondisk.FieldMembersV2 && !t.old() {
 			membersLast = true
 			continue
