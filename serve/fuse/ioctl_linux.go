@@ -83,4 +83,4 @@ func fsxattr(a *bcachefs.Attr) []byte {
 
 // fsGetXattr is FS_IOC_FSGETXATTR: 'X' 31, 28 bytes read. The direction bits
 // are where FS_IOC_GETFLAGS has them.
-const fsGetXattr = unix.FS_IOC_GETFLAGS&0xe0000000 | 28<<16 | 'X'<<8 | 31
+const fsGetXattr uint32 = unix.FS_IOC_GETFLAGS&0xe0000000 | 28<<16 | 'X'<<8 | 31
