@@ -228,3 +228,43 @@ func (f *Files) Xattrs(ctx context.Context, id NodeID) ([]Xattr, error) {
 	}
 	return out, err
 }
+
+// LostRange is a part of a file of which nothing can be said.
+type LostRange struct {
+	DataRange
+	Err error
+}
+
+// Map gives the parts of a file that hold data and, where its keys cannot be
+// read, the parts that cannot be told from holes. Both are in order and do not
+// overlap; what is in neither is a hole. The error is ctx's alone.
+func (h *Handle) Map(ctx context.Context) (known []DataRange, lost []LostRange, err error) {
+	size := h.file.Size
+	for off := uint64(0); off < size; {
+		from := off
+		err := h.DataRanges(ctx, off, func(r DataRange) bool {
+			known = append(known, r)
+			from = r.End
+			return true
+		})
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			return known, lost, ctx.Err()
+		}
+		to := size
+		var d *btree.DamageError
+		if errors.As(err, &d) && d.Btree == ondisk.BtreeExtents && d.To.Inode == h.file.Inum && d.To.Offset < size/512 {
+			to = max(d.To.Offset*512, from)
+		}
+		if to > from {
+			lost = append(lost, LostRange{DataRange{from, to}, err})
+		}
+		if to <= off {
+			break // no progress: a range that contradicts itself
+		}
+		off = to
+	}
+	return known, lost, nil
+}

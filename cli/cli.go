@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/gobcachefs/gobcachefs/errs"
 )
@@ -69,6 +70,7 @@ var errFailed = &exitError{code: ExitFailed}
 // Run runs a command line without the program name and returns the exit code.
 // argv0 chooses the command for links such as mount.bcachefs.
 func Run(ctx context.Context, argv0 string, args []string, s Streams) int {
+	s.Err = &lineWriter{w: s.Err, terminal: isTerminal(s.Err)}
 	a := &app{ctx: ctx, Streams: s}
 	if sub := byProgramName(argv0); sub != "" {
 		args = append([]string{sub}, args...)
@@ -123,10 +125,10 @@ func (a *app) finish(cmd *cobra.Command, err error) int {
 	code := ExitFailed
 	var ee *exitError
 	switch {
-	case errors.As(err, &ee):
-		code, err = ee.code, ee.err
 	case a.ctx.Err() != nil && errors.Is(err, context.Canceled):
 		code, err = ExitInterrupted, errors.New("interrupted")
+	case errors.As(err, &ee):
+		code, err = ee.code, ee.err
 	case errors.Is(err, errs.ErrUsage), isCobraUsage(err):
 		code = ExitUsage
 	}
@@ -137,9 +139,9 @@ func (a *app) finish(cmd *cobra.Command, err error) int {
 	if cmd != nil && cmd.HasParent() {
 		name += ": " + strings.TrimPrefix(cmd.CommandPath(), "gobcachefs ")
 	}
-	fmt.Fprintf(a.Err, "%s: %v\n", name, err)
+	fmt.Fprintf(a.Err, "%s: %s\n", name, errText(err))
 	if a.json {
-		_ = a.writeJSON(map[string]any{"schema": 1, "error": map[string]any{"exit": code, "msg": err.Error()}})
+		_ = a.writeJSON(map[string]any{"schema": 1, "error": map[string]any{"exit": code, "msg": errText(err)}})
 	}
 	return code
 }
@@ -166,10 +168,11 @@ func (a *app) jsonFlag(cmd *cobra.Command) {
 
 // isTerminal reports whether f is a terminal.
 func isTerminal(f any) bool {
-	file, ok := f.(*os.File)
-	if !ok {
-		return false
+	switch f := f.(type) {
+	case *os.File:
+		return term.IsTerminal(int(f.Fd()))
+	case *lineWriter:
+		return f.terminal
 	}
-	st, err := file.Stat()
-	return err == nil && st.Mode()&os.ModeCharDevice != 0
+	return false
 }

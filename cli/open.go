@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -24,6 +25,10 @@ type volumeFlags struct {
 	devices        []string
 	passphraseFile string
 	options        []string // -o, comma separated
+	// What -o said of the subvolume to show; the zero values mean the one that
+	// a plain mount shows.
+	subvol   string
+	subvolid uint32
 }
 
 // add puts the flags on a command. strict commands (mount) refuse missing
@@ -32,7 +37,7 @@ func (f *volumeFlags) add(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringArrayVar(&f.devices, "device", nil, "a member of the volume, in place of VOLUME; repeat for each")
 	fl.StringVar(&f.passphraseFile, "passphrase-file", "", "read the passphrase from a file (first line); - for standard input")
-	fl.StringArrayVarP(&f.options, "option", "o", nil, "options: degraded, degraded=very, sb=SECTOR, no_splitbrain_check, …")
+	fl.StringArrayVarP(&f.options, "option", "o", nil, "options: degraded, degraded=very, sb=SECTOR, no_splitbrain_check, subvol=PATH, subvolid=N, …")
 }
 
 // split takes the volume argument off the arguments of a command: the first one,
@@ -95,7 +100,17 @@ func (f *volumeFlags) parse(o *bcachefs.Options, extra func(key, val string, has
 						return err
 					}
 				}
-				if !known {
+				switch {
+				case known:
+				case key == "subvol" && has:
+					f.subvol = val
+				case key == "subvolid":
+					id, err := strconv.ParseUint(val, 10, 32)
+					if err != nil || id == 0 {
+						return usageErr("subvolid: must be a subvolume number")
+					}
+					f.subvolid = uint32(id)
+				default:
 					return usageErr("unknown option %s", key)
 				}
 			}
@@ -131,6 +146,29 @@ func (a *app) open(f *volumeFlags, spec []string) (*bcachefs.Volume, func(), err
 	return a.openWith(f, spec, o)
 }
 
+// openTree is open for a command that works on files: it gives the subvolume
+// whose root is "/", as -o subvol or subvolid say.
+func (a *app) openTree(f *volumeFlags, spec []string) (*bcachefs.Subvolume, func(), error) {
+	v, done, err := a.open(f, spec)
+	if err != nil {
+		return nil, nil, err
+	}
+	s := v.Root()
+	switch {
+	case f.subvol != "" && f.subvolid != 0:
+		err = usageErr("subvol and subvolid exclude each other")
+	case f.subvol != "":
+		s, err = v.SubvolumeAt(a.ctx, f.subvol)
+	case f.subvolid != 0:
+		s, err = v.Subvolume(f.subvolid)
+	}
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	return s, done, nil
+}
+
 func (a *app) openWith(f *volumeFlags, spec []string, o bcachefs.Options) (*bcachefs.Volume, func(), error) {
 	rs, err := devicesOf(a.ctx, spec, block.Options{})
 	if err != nil {
@@ -151,13 +189,25 @@ func (a *app) openWith(f *volumeFlags, spec []string, o bcachefs.Options) (*bcac
 	return v, closeAll, nil
 }
 
-// warner prints warnings, each once.
+// maxWarnings bounds how many warnings one run prints.
+const maxWarnings = 1000
+
+// warner prints warnings, each once, up to a bound.
 func (a *app) warner() func(error) {
 	var mu sync.Mutex
+	seen := map[string]bool{}
 	return func(err error) {
+		msg := oneLine(err.Error())
 		mu.Lock()
 		defer mu.Unlock()
-		fmt.Fprintf(a.Err, "gobcachefs: warning: %v\n", err)
+		if seen[msg] || len(seen) > maxWarnings {
+			return
+		}
+		seen[msg] = true
+		if len(seen) > maxWarnings {
+			msg = fmt.Sprintf("more than %d warnings; the rest is not shown", maxWarnings)
+		}
+		fmt.Fprintf(a.Err, "gobcachefs: warning: %s\n", msg)
 	}
 }
 
