@@ -155,7 +155,7 @@ var btrees = [NrBtrees]btreeInfo{
 	{name: "reflink", extents: true, dataPtrs: true, types: []KeyType{KeyReflinkV, KeyIndirectInlineData, KeyError}},
 	{name: "subvolumes", types: []KeyType{KeySubvolume}},
 	{name: "snapshots", types: []KeyType{KeySnapshot}},
-	{name: "lru", derived: true, types: []KeyType{KeySet}},
+	{name: "lru", derived: true, types: []KeyType{KeySet, KeyLRU}},
 	{name: "freespace", extents: true, derived: true, types: []KeyType{KeySet}},
 	{name: "need_discard", derived: true, types: []KeyType{KeySet}},
 	{name: "backpointers", derived: true, types: []KeyType{KeyBackpointer}},

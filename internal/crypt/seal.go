@@ -1,6 +1,7 @@
 package crypt
 
 import (
+	"crypto/rand"
 	"encoding/binary"
 	"fmt"
 
@@ -94,4 +95,10 @@ func SealKey(master, passKey *Key, uuid [16]byte) (sealed [SealedSize]byte) {
 
 func sealNonce(uuid [16]byte) Nonce {
 	return Nonce{0, 0, binary.LittleEndian.Uint32(uuid[0:]), binary.LittleEndian.Uint32(uuid[4:])}
+}
+
+// Random fills b from the system's randomness.
+func Random(b []byte) error {
+	_, err := rand.Read(b)
+	return err
 }

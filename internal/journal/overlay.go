@@ -27,6 +27,9 @@ type Overlay struct {
 	keys map[treeLevel][]OKey
 }
 
+// NewOverlay makes an empty overlay.
+func NewOverlay() *Overlay { return newOverlay() }
+
 func newOverlay() *Overlay { return &Overlay{keys: map[treeLevel][]OKey{}} }
 
 // addEntry takes in the keys of a btree_keys sub-entry.
@@ -81,6 +84,18 @@ func (o *Overlay) Range(b ondisk.BtreeID, level int, min, max ondisk.Pos) []OKey
 		return nil
 	}
 	return ks[i:j]
+}
+
+// Levels lists the levels at which a btree has keys.
+func (o *Overlay) Levels(b ondisk.BtreeID) []int {
+	var out []int
+	for tl, ks := range o.keys {
+		if tl.btree == b && len(ks) > 0 {
+			out = append(out, int(tl.level))
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // Empty: the journal held no keys.

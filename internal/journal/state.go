@@ -38,6 +38,8 @@ type State struct {
 	// Usage holds the usage, data_usage and dev_usage sub-entries, which are
 	// the only space counters before format 1.9.
 	Usage []ondisk.JsetEntry
+	// Entries are all entries found, without payload, when the journal was read.
+	Entries []*Entry
 }
 
 // Blacklist is a sorted list of sequence number ranges that must be ignored.
@@ -102,7 +104,7 @@ func (s *State) readJournal(ctx context.Context, set *members.Set) error {
 	all = slices.DeleteFunc(all, func(e *Entry) bool {
 		return e.Seq > mid && e.Seq-mid > math.MaxInt32 || e.Seq < mid && mid-e.Seq > math.MaxInt32
 	})
-	s.Seq = all[len(all)-1].Seq
+	s.Seq, s.Entries = all[len(all)-1].Seq, all
 	var end *Entry
 	torn := 0
 	for i := len(all) - 1; i >= 0 && end == nil; i-- {
