@@ -27,7 +27,7 @@ func marshal(v any) []byte {
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	if err := e.Encode(v); err != nil {
-		panic(err) // a type of ours that JSON cannot hold: a bug
+		panic(err) // invariant: a type of ours that JSON cannot hold: a bug
 	}
 	return bytes.TrimRight(b.Bytes(), "\n")
 }

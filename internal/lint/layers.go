@@ -1,5 +1,7 @@
 package lint
 
+import "slices"
+
 // layer says what one package of ours may import: packages by their path below
 // the module, "." the root package. Test files are free.
 type layer struct {
@@ -19,6 +21,10 @@ var engine = []string{
 	"internal/snapshots", "internal/btree", "internal/journal", "internal/members",
 }
 
+// consequence is the table of what follows from a key. The engine down to btree
+// applies it; the check must not, since it recomputes the same on its own.
+const consequence = "internal/consequence"
+
 // testOnly may be imported by test files, and by each other, only.
 var testOnly = []string{
 	"block/blocktest", "internal/lint", "internal/oracle", "internal/testvol", "internal/testvol/unpack",
@@ -33,7 +39,7 @@ var layers = func() map[string]layer {
 			"ondisk is bytes to typed values and back: pure, public, without I/O or state"},
 		"block": {[]string{"errs"},
 			"block is where bytes come from; it does not know what they mean"},
-		".": {join([]string{"errs", "ondisk", "block", "internal/dump", "internal/explain"}, leaves, engine),
+		".": {join([]string{"errs", "ondisk", "block", "internal/check", "internal/dump", "internal/explain", "internal/mkfs"}, leaves, engine),
 			"the root package is the one door to the engine"},
 		"iofs": {[]string{".", "errs"},
 			"iofs only translates the root package into fs.FS"},
@@ -48,13 +54,23 @@ var layers = func() map[string]layer {
 		"internal/dump": {join([]string{"errs", "ondisk", "block"}, leaves, engine[1:]),
 			"dump sits beside the engine's passes and does not start an engine"},
 	}
+	m["internal/mkfs"] = layer{join([]string{"errs", "ondisk", "block"}, leaves, engine),
+		"mkfs writes an empty volume and has an engine fill it"}
+	m["internal/check"] = layer{join([]string{"errs", "ondisk", "block"}, leaves, engine[1:]),
+		"the check recomputes derived state on its own: with the table of consequences it would repeat that table's mistakes"}
+	m[consequence] = layer{join([]string{"errs", "ondisk"}, leaves),
+		"consequences are pure functions of keys: no I/O, no state"}
 	for _, l := range leaves {
 		m[l] = layer{[]string{"errs"}, "leaves are algorithms: they import errs and outside libraries"}
 	}
 	m["internal/crypt"] = layer{[]string{"errs", "internal/csum"},
 		"crypt sums by the types of csum: the leaf under it"}
 	for i, e := range engine {
-		m[e] = layer{join([]string{"errs", "ondisk", "block"}, leaves, engine[i+1:]),
+		may := join([]string{"errs", "ondisk", "block"}, leaves, engine[i+1:])
+		if i <= slices.Index(engine, "internal/btree") {
+			may = append(may, consequence)
+		}
+		m[e] = layer{may,
 			"in the engine each package imports what is below it, never what is above: engine, passes, objects, data, alloc, snapshots, btree, journal, members"}
 	}
 	for _, p := range testOnly {

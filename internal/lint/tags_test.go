@@ -61,7 +61,7 @@ func TestTagsAndNames(t *testing.T) {
 			}
 		}
 	}
-	for _, suffix := range []string{"", "Shared", "Oracle"} {
+	for _, suffix := range []string{"", "FUSE", "Shared", "Oracle"} {
 		if count[suffix] == 0 {
 			t.Errorf("no test whose name ends in %q: its make target would pass without running one", suffix)
 		}

@@ -113,7 +113,7 @@ func checkMounts(t *testing.T, set *testvol.Set) {
 	}
 }
 
-func TestMounts(t *testing.T) { checkMounts(t, testvol.Small(t)) }
+func TestMountsFUSE(t *testing.T) { checkMounts(t, testvol.Small(t)) }
 
 // checkDegradedMounts mounts volumes with a member missing, and compares with
 // what the real kernel shows then.
@@ -146,10 +146,10 @@ func checkDegradedMounts(t *testing.T, set *testvol.Set) {
 	}
 }
 
-func TestDegradedMounts(t *testing.T) { checkDegradedMounts(t, testvol.Small(t)) }
+func TestDegradedMountsFUSE(t *testing.T) { checkDegradedMounts(t, testvol.Small(t)) }
 
-// TestMountTable says how the mount shows.
-func TestMountTable(t *testing.T) {
+// TestMountTableFUSE says how the mount shows.
+func TestMountTableFUSE(t *testing.T) {
 	dir := mounted(t, openVolume(t, "plain", testvol.Load(t, "plain")), Options{Source: "a.img:b, c.img", AllowOther: true, Words: []string{"noexec", "noatime"}})
 	b, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
@@ -174,9 +174,9 @@ func TestMountTable(t *testing.T) {
 	t.Errorf("%s is not in the mount table", dir)
 }
 
-// TestDirectorySeeks goes to every cookie of a directory with lseek(2), from the
+// TestDirectorySeeksFUSE goes to every cookie of a directory with lseek(2), from the
 // last to the first, so that nothing that the kernel keeps of the listing helps.
-func TestDirectorySeeks(t *testing.T) {
+func TestDirectorySeeksFUSE(t *testing.T) {
 	dir, n := biggestDir(testvol.Manifest(t, "plain"))
 	root := mounted(t, openVolume(t, "plain", testvol.Load(t, "plain")), Options{})
 	fd := open(t, root+"/"+dir, unix.O_DIRECTORY)
@@ -232,8 +232,8 @@ func getdents(t *testing.T, fd, size int) (all []dirent) {
 	}
 }
 
-// TestStatx asks for the time of creation, and for flags.
-func TestStatx(t *testing.T) {
+// TestStatxFUSE asks for the time of creation, and for flags.
+func TestStatxFUSE(t *testing.T) {
 	v := openVolume(t, "v39casefold", testvol.Load(t, "v39casefold"))
 	root := mounted(t, v, Options{})
 	for _, p := range []string{"", "/Casefolded", "/README"} {
@@ -261,9 +261,9 @@ func TestStatx(t *testing.T) {
 	}
 }
 
-// TestCasefoldedNames: names that differ by case lead to the same file, also
+// TestCasefoldedNamesFUSE: names that differ by case lead to the same file, also
 // after the kernel was told that another one does not exist.
-func TestCasefoldedNames(t *testing.T) {
+func TestCasefoldedNamesFUSE(t *testing.T) {
 	root := mounted(t, openVolume(t, "v39casefold", testvol.Load(t, "v39casefold")), Options{})
 	var want, got unix.Stat_t
 	if err := unix.Lstat(root+"/Casefolded/Straße", &want); err != nil {
@@ -280,8 +280,8 @@ func TestCasefoldedNames(t *testing.T) {
 	}
 }
 
-// TestWritesAreRefused tries to change things as root.
-func TestWritesAreRefused(t *testing.T) {
+// TestWritesAreRefusedFUSE tries to change things as root.
+func TestWritesAreRefusedFUSE(t *testing.T) {
 	root := mounted(t, openVolume(t, "plain", testvol.Load(t, "plain")), Options{})
 	path, _, _, _ := bigFile(t, openVolume(t, "plain", testvol.Load(t, "plain")))
 	file := root + "/" + path
@@ -315,9 +315,9 @@ func as(uid, gid uint32, args ...string) ([]byte, error) {
 	return cmd.CombinedOutput()
 }
 
-// TestPermissions reads files as other users; ACLs count. perm4 of aclquota
+// TestPermissionsFUSE reads files as other users; ACLs count. perm4 of aclquota
 // belongs to 12:34 with mode 0660, and its ACL says user 1000 rw, group 33 r.
-func TestPermissions(t *testing.T) {
+func TestPermissionsFUSE(t *testing.T) {
 	v := openVolume(t, "aclquota", testvol.Load(t, "aclquota"))
 	root := mounted(t, v, Options{AllowOther: true})
 	for _, c := range []struct {
@@ -337,9 +337,9 @@ func TestPermissions(t *testing.T) {
 	}
 }
 
-// TestHandlesOutliveTheKernelsMemory does what an NFS server does: a file is
+// TestHandlesOutliveTheKernelsMemoryFUSE does what an NFS server does: a file is
 // opened by its handle after the kernel has dropped what it knew of it.
-func TestHandlesOutliveTheKernelsMemory(t *testing.T) {
+func TestHandlesOutliveTheKernelsMemoryFUSE(t *testing.T) {
 	v := openVolume(t, "snapshots", testvol.Load(t, "snapshots"))
 	root := mounted(t, v, Options{})
 	sub := subvolumes(t, v)[0]
@@ -367,8 +367,8 @@ func TestHandlesOutliveTheKernelsMemory(t *testing.T) {
 	}
 }
 
-// TestStatfs compares with what the real kernel said, where it said something.
-func TestStatfs(t *testing.T) {
+// TestStatfsFUSE compares with what the real kernel said, where it said something.
+func TestStatfsFUSE(t *testing.T) {
 	set := testvol.Small(t)
 	n := 0
 	for _, name := range set.Names() {
@@ -393,9 +393,9 @@ func TestStatfs(t *testing.T) {
 	}
 }
 
-// TestMountedDamage flips a byte of an extent below the mount: the extent is an
+// TestMountedDamageFUSE flips a byte of an extent below the mount: the extent is an
 // error, page by page, and everything else is as before.
-func TestMountedDamage(t *testing.T) {
+func TestMountedDamageFUSE(t *testing.T) {
 	devs := testvol.Load(t, "plain")
 	path, size, first, _ := bigFile(t, openVolume(t, "plain", devs))
 	fault := blocktest.NewFault(devs[0], blocktest.Flip(int64(first.Copies[0].Sector)*512, 1, 1))
@@ -429,8 +429,8 @@ func TestMountedDamage(t *testing.T) {
 	}
 }
 
-// TestReadersTogether reads the same tree from several processes at once.
-func TestReadersTogether(t *testing.T) {
+// TestReadersTogetherFUSE reads the same tree from several processes at once.
+func TestReadersTogetherFUSE(t *testing.T) {
 	root := mounted(t, openVolume(t, "lz4", testvol.Load(t, "lz4")), Options{})
 	want := testvol.WriteManifest(testvol.Manifest(t, "lz4"))
 	var wg sync.WaitGroup
@@ -449,8 +449,8 @@ func TestReadersTogether(t *testing.T) {
 	wg.Wait()
 }
 
-// TestUnmountedFromOutside: umount(8) ends serving.
-func TestUnmountedFromOutside(t *testing.T) {
+// TestUnmountedFromOutsideFUSE: umount(8) ends serving.
+func TestUnmountedFromOutsideFUSE(t *testing.T) {
 	s, dir, serve := mountServer(t, openVolume(t, "plain", testvol.Load(t, "plain")), Options{})
 	served := serve(context.Background())
 	fd, err := unix.Open(dir, unix.O_RDONLY, 0)
@@ -472,9 +472,9 @@ func TestUnmountedFromOutside(t *testing.T) {
 	}
 }
 
-// TestContextEndsMount: the mount goes when the context does, also while it is
+// TestContextEndsMountFUSE: the mount goes when the context does, also while it is
 // in use.
-func TestContextEndsMount(t *testing.T) {
+func TestContextEndsMountFUSE(t *testing.T) {
 	for _, busy := range []bool{false, true} {
 		t.Run(fmt.Sprint("busy ", busy), func(t *testing.T) {
 			_, dir, serve := mountServer(t, openVolume(t, "plain", testvol.Load(t, "plain")), Options{})
@@ -518,8 +518,8 @@ func waitUntilGone(t *testing.T, dir string) {
 	}
 }
 
-// TestSlowDevice: a read that waits for its device does not hold up others.
-func TestSlowDevice(t *testing.T) {
+// TestSlowDeviceFUSE: a read that waits for its device does not hold up others.
+func TestSlowDeviceFUSE(t *testing.T) {
 	devs := testvol.Load(t, "plain")
 	path, size, first, _ := bigFile(t, openVolume(t, "plain", devs))
 	rule, gate := blocktest.Gate(int64(first.Copies[0].Sector)*512, 512)
@@ -556,8 +556,8 @@ func TestSlowDevice(t *testing.T) {
 	}
 }
 
-// TestMappedFile maps a file, which reads it by page faults.
-func TestMappedFile(t *testing.T) {
+// TestMappedFileFUSE maps a file, which reads it by page faults.
+func TestMappedFileFUSE(t *testing.T) {
 	v := openVolume(t, "zstd", testvol.Load(t, "zstd"))
 	root := mounted(t, v, Options{})
 	n := 0
