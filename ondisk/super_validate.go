@@ -34,6 +34,38 @@ func (sb *Superblock) Validate(sector uint64) error {
 	return sb.validateFields()
 }
 
+// ValidateWrite applies Validate and the rules for writers: version_incompat is
+// allowed, the sequence number is that of the member, and both forms of member
+// array are there that readers of the volume's version want.
+func (sb *Superblock) ValidateWrite(sector uint64) error {
+	if err := sb.Validate(sector); err != nil {
+		return err
+	}
+	if sb.Magic != SBMagic || sb.Layout.Magic != SBMagic {
+		return sbBad("sb_magic", "the current magic", "the old one")
+	}
+	if raw := Version(sbVersionAllowed.get(sb)); sb.VersionIncompat() > raw || raw > sb.Version {
+		return sbBad("sb_version_incompat", fmt.Sprintf("%v allowed, version %v", raw, sb.Version), "%v in use", sb.VersionIncompat())
+	}
+	if sb.Version >= Version1_0+4 && sb.MemberStride() >= 128 {
+		m, err := sb.Member(int(sb.DevIdx))
+		if err != nil {
+			return err
+		}
+		if m.Seq != sb.Seq {
+			return sbBad("sb_member_seq", fmt.Sprint(sb.Seq), "%d", m.Seq)
+		}
+	}
+	// Releases up to 1.13 refuse a superblock without members_v1.
+	if sb.VersionIncompat() <= Version1_0+25 && sb.Field(FieldMembersV1) == nil {
+		return sbBad("sb_members_missing", "a field members_v1", "none")
+	}
+	if !sb.Clean() && sb.Initialized() && sb.Features[0]&FeaturesAlways != FeaturesAlways {
+		return sbBad("sb_features", fmt.Sprintf("%#x in a volume that is not clean", FeaturesAlways), "%#x", sb.Features[0])
+	}
+	return nil
+}
+
 func (sb *Superblock) validateHead(sector uint64) error {
 	if err := checkVersions(sb.Version, sb.VersionMin); err != nil {
 		return err
