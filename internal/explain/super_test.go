@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -270,6 +271,69 @@ func TestSuperJSON(t *testing.T) {
 		if strings.Contains(b.String(), fmt.Sprintf("%x", c.Key[i:i+8])) {
 			t.Error("the key is printed")
 		}
+	}
+}
+
+// The keys of the document are a promise.
+func TestSuperJSONKeys(t *testing.T) {
+	sb := fixtureSuper(t, "up39aclquota")
+	sb.SetErrors([]ondisk.ErrorCount{{ID: 272, Count: 3, First: 1, Last: 1700000000}}, true)
+	sb.SetCrypt(&ondisk.Crypt{})
+	sb.SetDiskGroups([]ondisk.DiskGroup{{Label: "a", Parent: -1}, {Label: "b"}, {Deleted: true}})
+	ms, err := sb.Members()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &ms[0]
+	m.SetGroup(1)
+	m.SetInitProgress(1)
+	m.FailureDomain, m.DeviceModel, m.DeviceSerial, m.ErrorsResetTime = "f", "m", "s", 1
+	if err := sb.SetMembers(ms, 0); err != nil {
+		t.Fatal(err)
+	}
+	sb.SetField(ondisk.FieldMembersV1, []byte{}) // not looked at
+	sb.SetField(ondisk.FieldJournalBlacklist, []byte{1})
+	blk := fixtureSuper(t, "up39plain")
+	keys := map[string]bool{}
+	var walk func(path string, v any)
+	walk = func(path string, v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			for k, e := range v {
+				keys[path+"."+k] = true
+				walk(path+"."+k, e)
+			}
+		case []any:
+			for _, e := range v {
+				walk(path+"[]", e)
+			}
+		}
+	}
+	for _, sb := range []*ondisk.Superblock{sb, blk} {
+		var b bytes.Buffer
+		if err := ShowSuperJSON(&b, sb); err != nil {
+			t.Fatal(err)
+		}
+		var v any
+		if err := json.Unmarshal(b.Bytes(), &v); err != nil {
+			t.Fatal(err)
+		}
+		walk("", v)
+	}
+	var got []string
+	for k := range keys {
+		// The text of keys is a document of its own.
+		if !strings.Contains(k, ".keys[]") {
+			got = append(got, k)
+		}
+	}
+	slices.Sort(got)
+	want, err := os.ReadFile("testdata/super-json-keys.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(strings.Fields(string(want)), got); d != "" {
+		t.Errorf("(-promised +got):\n%s", d)
 	}
 }
 
