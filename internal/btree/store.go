@@ -269,3 +269,20 @@ func (s *Store) resident(b ondisk.BtreeID, level int, p ondisk.Pos, pinned map[n
 
 // ptrKey is the key of child i.
 func (n *Node) ptrKey(i int) ondisk.KV { return n.Key(i) }
+
+// NextKeyVersion draws a number for new encrypted data; it is journalled before
+// the data can be referred to.
+func (s *Store) NextKeyVersion() (v uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.j.SetTail(func(t *journal.Tail) { t.KeyVersion++; v = t.KeyVersion })
+	return v
+}
+
+// AddClock advances an IO clock (0 read, 1 write) by sectors.
+func (s *Store) AddClock(rw int, sectors uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clock[rw] += sectors
+	s.j.SetTail(func(t *journal.Tail) { t.Clock = s.clock })
+}

@@ -120,3 +120,6 @@ func (t *Trees) GetExact(ctx context.Context, b ondisk.BtreeID, p ondisk.Pos) (k
 	kv, found = c.Next()
 	return kv, found, c.Err()
 }
+
+// HasAncestors reports whether the view sees more than one snapshot.
+func (v *View) HasAncestors() bool { return len(v.ancestors) > 0 }

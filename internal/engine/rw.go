@@ -253,3 +253,8 @@ func le64(v uint64) []byte {
 	}
 	return b
 }
+
+// Writer is the file level of the volume.
+func (rw *RW) Writer() *objects.Writer {
+	return objects.NewWriter(rw.Files, rw.Store, rw.WS, data.NewWriter(rw.Data, rw.WS, rw.Store), rw.Alloc, rw.WS.Now, rw.seed)
+}

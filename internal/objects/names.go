@@ -170,7 +170,7 @@ func (f *FS) ReadDir(ctx context.Context, dir ID, in *ondisk.Inode, after uint64
 			continue
 		}
 		if !yield(e) {
-			return nil
+			return errors.Join(damage...) // met on the way
 		}
 	}
 }
