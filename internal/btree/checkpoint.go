@@ -58,6 +58,7 @@ func (s *Store) Checkpoint(ctx context.Context, upTo uint64) error {
 		if len(jobs) == 0 {
 			return nil
 		}
+		jobs = jobs[:min(len(jobs), maxJobs)]
 		// The journal first: a node must not be ahead of it. What changes from
 		// now on is not in the jobs.
 		if err := s.j.Sync(ctx, open); err != nil {
@@ -75,6 +76,36 @@ func (s *Store) Checkpoint(ctx context.Context, upTo uint64) error {
 			return s.fail(err)
 		}
 	}
+}
+
+// maxJobs bounds the nodes of one round: their pointers and what follows from
+// them must fit one journal entry.
+const maxJobs = 48
+
+// Reclaim makes room in the journal when it is more than half full: transactions
+// wait for that before they start, so that a checkpoint always has room for its
+// own entries.
+func (s *Store) Reclaim(ctx context.Context) error {
+	if free, total := s.j.Free(); free*2 >= total {
+		return nil
+	}
+	s.reclaim.Lock()
+	defer s.reclaim.Unlock()
+	if free, total := s.j.Free(); free*2 >= total {
+		return nil // somebody else did it
+	}
+	durable, _ := s.j.Durable()
+	if err := s.Checkpoint(ctx, durable); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	open := s.j.Seq()
+	s.mu.Unlock()
+	// Only an entry on disk that says so makes older ones reusable.
+	if err := s.j.Sync(ctx, open); err != nil {
+		return s.fail(err)
+	}
+	return nil
 }
 
 // Dirty is the number of nodes that are newer in memory than on disk.

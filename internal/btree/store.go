@@ -23,7 +23,7 @@ import (
 // that a commit needs and that are not in memory are read after letting go of
 // the lock.
 //
-// Lock order (docs/design/locks.md): ckpt → mu → liveMu → allocator → cache
+// Lock order (docs/design/locks.md): reclaim → ckpt → mu → liveMu → allocator → cache
 // shard. mu is never held over I/O.
 type Store struct {
 	*Trees
@@ -40,10 +40,11 @@ type Store struct {
 	liveMu sync.RWMutex // content of live nodes, for readers
 	epoch  atomic.Uint64
 
-	ckpt   sync.Mutex // one checkpoint at a time
-	broken atomic.Pointer[error]
-	clock  [2]uint64
-	names  bool // journal_transaction_names: log overwritten keys
+	ckpt    sync.Mutex // one checkpoint at a time
+	reclaim sync.Mutex // one reclaim at a time
+	broken  atomic.Pointer[error]
+	clock   [2]uint64
+	names   bool // journal_transaction_names: log overwritten keys
 }
 
 // rootState is the root of a btree; key type KeyDeleted means that the root is
