@@ -50,8 +50,8 @@ exit code is 1 all the same.`,
 	}
 	vf.add(cmd)
 	fl := cmd.Flags()
-	fl.Int64Var(&offset, "offset", 0, "start at this byte of each file")
-	fl.Int64Var(&length, "length", 0, "write at most this many bytes of each file")
+	fl.Int64Var(&offset, "offset", 0, "start at byte `N` of each file")
+	fl.Int64Var(&length, "length", 0, "write at most `N` bytes of each file")
 	fl.BoolVar(&ignore, "ignore-errors", false, "zeros for what cannot be read")
 	progressFlag(cmd, &progress)
 	return cmd

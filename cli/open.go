@@ -35,9 +35,9 @@ type volumeFlags struct {
 // members unless told otherwise; offline readers warn and go on.
 func (f *volumeFlags) add(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.StringArrayVar(&f.devices, "device", nil, "a member of the volume, in place of VOLUME; repeat for each")
-	fl.StringVar(&f.passphraseFile, "passphrase-file", "", "read the passphrase from a file (first line); - for standard input")
-	fl.StringArrayVarP(&f.options, "option", "o", nil, "options: degraded, degraded=very, sb=SECTOR, no_splitbrain_check, subvol=PATH, subvolid=N, …")
+	fl.StringArrayVar(&f.devices, "device", nil, "a member `DEVICE` of the volume, in place of VOLUME; repeat for each")
+	fl.StringVar(&f.passphraseFile, "passphrase-file", "", "read the passphrase from a `FILE` (first line); - for standard input")
+	fl.StringArrayVarP(&f.options, "option", "o", nil, "`OPTIONS` with commas between: degraded, degraded=very, sb=SECTOR, no_splitbrain_check, subvol=PATH, subvolid=N, …")
 }
 
 // split takes the volume argument off the arguments of a command: the first one,

@@ -291,11 +291,16 @@ func (t *tarWriter) time(f []byte, key string, at time.Time) {
 			sec, nsec = sec-1, 1e9-nsec
 		}
 	}
-	s := sign + strconv.FormatInt(sec, 10)
+	b := append(make([]byte, 0, 32), sign...)
+	b = strconv.AppendInt(b, sec, 10)
 	if nsec > 0 {
-		s += strings.TrimRight(fmt.Sprintf(".%09d", nsec), "0")
+		b = append(b, '.')
+		for d := 100_000_000; d > 0 && nsec > 0; d /= 10 {
+			b = append(b, '0'+byte(nsec/d))
+			nsec %= d
+		}
 	}
-	t.record(key, s)
+	t.record(key, string(b))
 }
 
 // tarOctal puts n into a field as octal digits and a NUL; it reports false if it

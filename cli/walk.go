@@ -75,7 +75,7 @@ func walk(ctx context.Context, files *bcachefs.Files, roots []walkRoot, o walkOp
 	if o.batch == 0 {
 		o.batch = 32
 	}
-	workers := max(4, runtime.GOMAXPROCS(0)*2)
+	workers := max(8, runtime.GOMAXPROCS(0)*2)
 	w := &walker{
 		ctx: ctx, files: files, o: o, seen: map[bcachefs.NodeID]struct{}{},
 		jobs: make(chan *walkBatch, workers), queue: make(chan *walkBatch, workers*4),
