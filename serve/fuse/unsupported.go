@@ -1,4 +1,4 @@
-//go:build !(linux || darwin || freebsd)
+//go:build !((linux && !(386 || arm || mips || mipsle)) || darwin || freebsd)
 
 package fuse
 
@@ -10,12 +10,13 @@ import (
 	"github.com/gobcachefs/gobcachefs/errs"
 )
 
-// Server would mount a volume: not on this system.
+// Server would mount a volume: not on this system (nor on 32-bit Linux, where the
+// FUSE library does not build).
 type Server struct{}
 
 // New gives errs.ErrUnsupported.
 func New(*bcachefs.Volume, Options) (*Server, error) {
-	return nil, &errs.Error{Where: errs.Nowhere, Kind: errs.ErrUnsupported, Reason: "no mounts on " + runtime.GOOS + ": use ls, cat, cp or tar"}
+	return nil, &errs.Error{Where: errs.Nowhere, Kind: errs.ErrUnsupported, Reason: "no mounts on " + runtime.GOOS + "/" + runtime.GOARCH + ": use ls, cat, cp or tar"}
 }
 
 // Mount is not reached.
