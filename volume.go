@@ -18,6 +18,8 @@ type Volume struct {
 	e     *engine.Engine
 	opts  Options
 	close []block.Reader
+
+	statfs statfsCache
 }
 
 // Open opens the volume that the devices hold, in any order. The devices stay

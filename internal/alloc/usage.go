@@ -148,8 +148,15 @@ func (u *Usage) fromBtree(ctx context.Context, set *members.Set, trees *btree.Tr
 	c := trees.Cursor(ctx, ondisk.BtreeAccounting, ondisk.PosMin, ondisk.SPosMax)
 	var bad []error
 	snaps := map[uint32]*SnapshotUsage{}
+	// The counters of single inodes are as many as inodes; big-endian positions
+	// keep them together.
+	inums := uint64(ondisk.AccInum) << 56
 	for {
 		kv, ok := c.Next()
+		if ok && form == ondisk.AccountingBigEndian && kv.Pos.Inode&(0xff<<56) == inums {
+			c.Seek(ondisk.Pos{Inode: inums + 1<<56})
+			continue
+		}
 		if !ok {
 			err := c.Err()
 			if err == nil {

@@ -242,3 +242,26 @@ func Scan(ctx context.Context, set *members.Set, fn func(*Entry) error) error {
 	}
 	return nil
 }
+
+// Found are the journal entries of all members, ascending by seq, without their
+// payloads.
+type Found struct {
+	Entries []*Entry
+	r       *reader
+}
+
+// Find looks for all entries of all members, whether they count or not. Copies
+// of one entry are merged.
+func Find(ctx context.Context, set *members.Set) (*Found, error) {
+	r := newReader(set)
+	all, err := r.collect(ctx)
+	return &Found{all, r}, err
+}
+
+// Load reads the payload of an entry. The caller drops it when done with it.
+func (f *Found) Load(e *Entry) error {
+	if !e.Good {
+		return errs.Corrupt(e.where(), "jset checksum", "a good copy", "none")
+	}
+	return f.r.load(e)
+}
