@@ -1,6 +1,9 @@
 package lint
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // layer says what one package of ours may import: packages by their path below
 // the module, "." the root package. Test files are free.
@@ -25,9 +28,23 @@ var engine = []string{
 // applies it; the check must not, since it recomputes the same on its own.
 const consequence = "internal/consequence"
 
-// testOnly may be imported by test files, and by each other, only.
-var testOnly = []string{
-	"block/blocktest", "internal/lint", "internal/oracle", "internal/testvol", "internal/testvol/unpack",
+// testOnly, and what is below them, may be imported by test files, and by each
+// other, only.
+var testOnly = []string{"block/blocktest", "internal/lint", "internal/oracle", "internal/testvol"}
+
+// servesTests reports whether a package is in testOnly.
+func servesTests(pkg string) bool {
+	return slices.ContainsFunc(testOnly, func(p string) bool { return pkg == p || strings.HasPrefix(pkg, p+"/") })
+}
+
+// layerOf finds the row of a package.
+func layerOf(pkg string) (layer, bool) {
+	if servesTests(pkg) {
+		return layer{join([]string{"errs", "ondisk", "block"}, leaves),
+			"what serves tests sees no engine, so that every package's tests can use it"}, true
+	}
+	l, ok := layers[pkg]
+	return l, ok
 }
 
 // layers is the whole table; a package that is not in it fails the test.
@@ -72,10 +89,6 @@ var layers = func() map[string]layer {
 		}
 		m[e] = layer{may,
 			"in the engine each package imports what is below it, never what is above: engine, passes, objects, data, alloc, snapshots, btree, journal, members"}
-	}
-	for _, p := range testOnly {
-		m[p] = layer{join([]string{"errs", "ondisk", "block"}, testOnly),
-			"what serves tests sees only what is public, so that every package's tests can use it"}
 	}
 	return m
 }()

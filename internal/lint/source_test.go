@@ -105,17 +105,7 @@ func load(t *testing.T) []source {
 }
 
 // inTestOnly reports whether the file serves tests.
-func (s source) inTestOnly() bool {
-	if s.test {
-		return true
-	}
-	for _, p := range testOnly {
-		if s.pkg == p {
-			return true
-		}
-	}
-	return false
-}
+func (s source) inTestOnly() bool { return s.test || servesTests(s.pkg) }
 
 // marked reports whether a comment with the word stands on the line of pos or
 // on the one above.
