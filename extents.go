@@ -57,6 +57,13 @@ type ExtentCopy struct {
 	Block     uint8
 }
 
+// Charged is what this copy of an extent of a length in bytes takes on its
+// member: the part of the blob that the extent is of it (chapter 05 section 5).
+func (c *ExtentCopy) Charged(length uint64) uint64 {
+	p := ondisk.ExtentPtr{Crc: ondisk.Crc{Compression: c.Compression, CompressedSize: c.StoredSectors, UncompressedSize: c.DataSectors}}
+	return uint64(p.DiskSectors(uint32(length/512))) * 512
+}
+
 // Extents calls yield with the extents of a file that end behind off, in order,
 // until it returns false. Extents that are reflinks are split where the shared
 // extents are. It reads keys only, not data.

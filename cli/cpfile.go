@@ -206,7 +206,7 @@ func (c *copier) special(j *copyJob, tmp string) error {
 	defer dir.Close()
 	a := &j.e.attr
 	if err := makeSpecial(dir, tmp, a.Mode&ondisk.ModeTypeMask, a.RdevMajor, a.RdevMinor); err != nil {
-		return fmt.Errorf("a %s cannot be made here: %w", typeName(a.Mode), err)
+		return fmt.Errorf("a file of type %s cannot be made here: %w", typeName(a.Mode), err)
 	}
 	return nil
 }

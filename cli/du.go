@@ -29,10 +29,11 @@ func newDuCmd(a *app) *cobra.Command {
 		Short: "Sum up the space that directories of a volume take",
 		Long: `Sum up the space that directories of a volume take, "/" if no PATH is given.
 
-Each line has what is stored on devices (all copies, after compression), the size
-as files show it, with --shared how much of the size is in extents that something
-else refers to as well, and the path; in units of 1 KiB, rounded up. A file with
-several names counts once.
+Each line has what the data takes on devices (all copies, after compression; no
+parity, no metadata), the size as files show it, with --shared how much of the size
+is in extents that something else refers to as well, and the path; in units of
+1 KiB, rounded up. A file with several names counts once, a shared extent for each
+file.
 
 With --json: one document, {"schema":1,"paths":[...],"errors":[...]}, bytes.`,
 		Args: cobra.ArbitraryArgs,
@@ -105,10 +106,7 @@ func (d *du) run(paths []string) error {
 	// Each PATH is a walk of its own: one inside of another counts in both, as du does.
 	for _, p := range paths {
 		roots := d.roots([]string{p}, false)
-		o := walkOptions{maxDepth: -1, oneSubvol: d.oneSubvol, leave: true}
-		if d.shared {
-			o.prepare = d.sumShared
-		}
+		o := walkOptions{maxDepth: -1, oneSubvol: d.oneSubvol, leave: true, prepare: d.sum}
 		if err := walk(d.ctx, d.files, roots, o, d.visit); err != nil {
 			return err
 		}
@@ -119,17 +117,22 @@ func (d *du) run(paths []string) error {
 	return nil
 }
 
-// sumShared leaves in an entry how much of it is shared.
-func (d *du) sumShared(ctx context.Context, e *entry) {
-	if !e.attr.IsRegular() {
+// sum leaves in an entry what its data takes.
+func (d *du) sum(ctx context.Context, e *entry) {
+	if !e.attr.IsRegular() && !e.attr.IsSymlink() {
 		return
 	}
+	u := usage{size: e.attr.Size}
 	h, err := d.files.Open(ctx, e.id)
-	var n uint64
 	if err == nil {
 		err = h.Extents(ctx, 0, func(x bcachefs.Extent) bool {
 			if x.Shared && x.Refs > 1 {
-				n += x.Length
+				u.shared += x.Length
+			}
+			for i := range x.Copies {
+				if c := &x.Copies[i]; !c.Cached && c.Dev != ondisk.InvalidDev {
+					u.stored += c.Charged(x.Length)
+				}
 			}
 			return true
 		})
@@ -137,7 +140,7 @@ func (d *du) sumShared(ctx context.Context, e *entry) {
 	if err != nil {
 		d.r.fail(e.path, err)
 	}
-	e.data = n
+	e.data = u
 }
 
 func (d *du) visit(e *entry) error {
@@ -160,11 +163,9 @@ func (d *du) visit(e *entry) error {
 		if multi {
 			d.linked[e.id] = true
 		}
-		own.stored, own.size = e.attr.Blocks*512, e.attr.Size
-		if e.attr.IsDir() {
-			own.size = 0
+		if u, ok := e.data.(usage); ok {
+			own.add(u)
 		}
-		own.shared, _ = e.data.(uint64)
 	}
 	if e.typ == ondisk.ModeDir && !e.pruned {
 		d.stack = append(d.stack, own)

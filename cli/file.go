@@ -85,7 +85,7 @@ type jsonFile struct {
 	UID       uint32 `json:"uid"`
 	GID       uint32 `json:"gid"`
 	Size      uint64 `json:"size"`
-	Stored    uint64 `json:"stored"` // allocated
+	Allocated uint64 `json:"allocated"` // the part of the file that is no hole
 	BlockSize uint32 `json:"block_size"`
 	Major     uint32 `json:"major,omitempty"`
 	Minor     uint32 `json:"minor,omitempty"`
@@ -116,7 +116,7 @@ func newJSONFile(path string, a *bcachefs.Attr) jsonFile {
 	utc := func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 	f := jsonFile{
 		Path: path, PathRaw: rawBytes(path), Type: typeName(a.Mode), Mode: fmt.Sprintf("%04o", a.Mode&0o7777),
-		Nlink: a.Nlink, UID: a.UID, GID: a.GID, Size: a.Size, Stored: a.Blocks * 512, BlockSize: a.BlockSize,
+		Nlink: a.Nlink, UID: a.UID, GID: a.GID, Size: a.Size, Allocated: a.Blocks * 512, BlockSize: a.BlockSize,
 		Major: a.RdevMajor, Minor: a.RdevMinor, Ino: a.Ino, Subvolume: a.ID.Subvol, Inode: a.ID.Inode,
 		jsonTimes:  jsonTimes{utc(a.Atime), a.Atime.Unix(), utc(a.Mtime), a.Mtime.Unix(), utc(a.Ctime), a.Ctime.Unix(), utc(a.Btime), a.Btime.Unix()},
 		Generation: a.Generation, Project: a.Project, Flags: flagNames(a.Flags), SubvolRoot: a.SubvolRoot,

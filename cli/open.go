@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -119,6 +120,8 @@ func (f *volumeFlags) parse(o *bcachefs.Options, extra func(key, val string, has
 	return nil
 }
 
+var errNoDevice = errors.New("no such file or device")
+
 // devicesOf opens the devices that arguments name.
 func devicesOf(ctx context.Context, spec []string, o block.Options) ([]block.Reader, error) {
 	var rs []block.Reader
@@ -127,6 +130,10 @@ func devicesOf(ctx context.Context, spec []string, o block.Options) ([]block.Rea
 		if err != nil {
 			for _, r := range rs {
 				_ = r.Close()
+			}
+			var pe *fs.PathError
+			if errors.As(err, &pe) && errors.Is(err, fs.ErrNotExist) {
+				err = &fs.PathError{Op: pe.Op, Path: pe.Path, Err: errNoDevice}
 			}
 			return nil, err
 		}
@@ -184,6 +191,10 @@ func (a *app) openWith(f *volumeFlags, spec []string, o bcachefs.Options) (*bcac
 	v, err := bcachefs.Open(a.ctx, rs, o)
 	if err != nil {
 		closeAll()
+		if errors.Is(err, errs.ErrUsage) {
+			// Devices that do not belong together: they had to be opened to know that.
+			err = &exitError{ExitFailed, err}
+		}
 		return nil, nil, err
 	}
 	return v, closeAll, nil

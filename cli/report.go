@@ -17,6 +17,14 @@ func errText(err error) string {
 	if errors.As(err, &pe) && err == error(pe) {
 		return escapeName(pe.Path) + ": " + oneLine(pe.Err.Error())
 	}
+	var e *errs.Error
+	if errors.As(err, &e) && e.Kind == errs.ErrNotBcachefs && e.Path != "" {
+		found := "nothing known"
+		if e.Want == "" && e.Got != "" {
+			found = e.Got // a signature
+		}
+		return oneLine(fmt.Sprintf("%s: no bcachefs superblock (found: %s)", escapeName(e.Path), found))
+	}
 	return oneLine(err.Error())
 }
 

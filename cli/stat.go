@@ -214,7 +214,7 @@ func (s *statRun) print(a *bcachefs.Attr, j *statJSON) error {
 	if a.SubvolRoot != 0 {
 		p(", root of subvolume %d", a.SubvolRoot)
 	}
-	p("\n  Size: %d bytes, %d stored, block %d\n", a.Size, a.Blocks*512, a.BlockSize)
+	p("\n  Size: %d bytes, %d allocated, block %d\n", a.Size, a.Blocks*512, a.BlockSize)
 	p(" Inode: %d in subvolume %d, st_ino %d, generation %d\n", a.ID.Inode, a.ID.Subvol, a.Ino, a.Generation)
 	p("  Mode: %04o (%s), uid %d, gid %d, links %d\n", a.Mode&0o7777, modeString(a.Mode), a.UID, a.GID, a.Nlink)
 	for _, t := range []struct {
