@@ -103,11 +103,11 @@ func (s *Store) tryCommit(tx *Tx) (miss []place, full bool, err error) {
 	for i := range acct {
 		c.node(ondisk.BtreeAccounting, 0, acct[i].Pos)
 	}
+	if len(c.miss) > 0 {
+		return c.miss, false, nil // whatever else is wrong may come from that
+	}
 	if c.err != nil {
 		return nil, false, c.err
-	}
-	if len(c.miss) > 0 {
-		return c.miss, false, nil
 	}
 	body := c.journal(acct)
 	if !s.j.Room(len(body)) {
