@@ -300,7 +300,10 @@ func (r *tarRun) open(ctx context.Context, it *tarItem) (err error) {
 
 // memberName is the name of a file in the archive.
 func (r *tarRun) memberName(p string) string {
-	if rest, ok := strings.CutPrefix(p, strings.TrimSuffix(r.base, "/")+"/"); ok || p == r.base {
+	if p == r.base {
+		return "."
+	}
+	if rest, ok := strings.CutPrefix(p, strings.TrimSuffix(r.base, "/")+"/"); ok {
 		p = rest
 	}
 	if p = strings.TrimLeft(p, "/"); p == "" {
