@@ -173,3 +173,15 @@ func (s *Table) Descendants(id uint32) []uint32 {
 	slices.SortFunc(out, func(a, b uint32) int { return cmp.Compare(a, b) })
 	return out
 }
+
+// Descends reports whether a snapshot is anc or descends from it.
+func (s *Table) Descends(id, anc uint32) bool {
+	for id != 0 && id < anc {
+		n, ok := s.nodes[id]
+		if !ok || n.Parent != 0 && n.Parent <= id {
+			return false
+		}
+		id = n.Parent
+	}
+	return id == anc
+}
