@@ -137,7 +137,10 @@ func (tx *Tx) leaf(b ondisk.BtreeID, p ondisk.Pos) (*Node, error) {
 	}
 	id := liveID{b, 0, n.Max}
 	if old := tx.reads[id]; old != nil && old != n {
-		return nil, ErrRestart // changed since we read it
+		if !sameContent(old, n) {
+			return nil, ErrRestart // changed since we read it
+		}
+		n = old // only read again, after the cache let go of it
 	}
 	tx.reads[id] = n
 	if len(n.Info.Ptr.Ptrs) > 0 {

@@ -88,7 +88,7 @@ func TestChangeRealVolumes(t *testing.T) {
 					t.Fatal(err)
 				}
 				for _, e := range sub {
-					if e.Subvol {
+					if s, ok := w.Snapshots().Subvolume(e.ID.Subvol); ok && s.ReadOnly() {
 						continue
 					}
 					if e.Type == ondisk.DTDir && depth < 4 {
@@ -99,6 +99,9 @@ func TestChangeRealVolumes(t *testing.T) {
 				}
 			}
 			walk(objects.Root, 0)
+			if len(files) == 0 {
+				t.Fatal("no files")
+			}
 			read := func(id objects.ID) []byte {
 				in, err := w.Inode(ctx, id)
 				if err != nil {
