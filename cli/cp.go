@@ -84,6 +84,7 @@ type copier struct {
 	cpFlags
 	cancel context.CancelCauseFunc
 	target target // what the target can
+	space  func(*os.Root) (free, block uint64, err error)
 	p      *progress
 	pool   *chunkPool
 	small  sync.Pool
@@ -97,7 +98,7 @@ type copier struct {
 }
 
 func newCopier(t *tree, f cpFlags) *copier {
-	return &copier{tree: t, cpFlags: f, pool: newChunkPool(), links: map[bcachefs.NodeID]*copiedLink{}, lost: map[loss]*lossCount{}}
+	return &copier{tree: t, cpFlags: f, space: freeSpace, pool: newChunkPool(), links: map[bcachefs.NodeID]*copiedLink{}, lost: map[loss]*lossCount{}}
 }
 
 // copyRoot is a SRC and where it goes.
@@ -211,7 +212,7 @@ func (c *copier) place(srcs []string, dest string) (*os.Root, []copyRoot, error)
 
 // checkSpace adds up what there is to copy, and refuses to start what cannot fit.
 func (c *copier) checkSpace(ctx context.Context, roots []copyRoot, top *os.Root, dest string) error {
-	free, block, err := freeSpace(top)
+	free, block, err := c.space(top)
 	if err != nil {
 		c.r.note("%s: free space is not known: %v", dest, err)
 		free, block = math.MaxUint64, 4096

@@ -146,25 +146,19 @@ func humanSize(n uint64) string {
 		return fmt.Sprint(n)
 	}
 	const units = "KMGTPE"
+	// Rounded up, without overflow: div is at most 2^60.
+	ceil := func(div uint64) uint64 { return n/div + min(n%div, 1) }
 	div, u := uint64(1024), 0
-	for u < len(units)-1 && (n+div-1)/div >= 1024 {
+	for u < len(units)-1 && ceil(div) >= 1024 {
 		div *= 1024
 		u++
 	}
-	whole, rest := n/div, n%div
-	if whole >= 10 || whole == 9 && rest > div/10*9 {
-		if rest > 0 {
-			whole++
-		}
-		return fmt.Sprintf("%d%c", whole, units[u])
-	}
-	// Tenths, rounded up, without overflow: rest < div <= 2^60.
-	tenths := rest / (div / 10)
-	if rest%(div/10) > 0 {
-		tenths++
-	}
-	if tenths >= 10 {
+	whole, tenths := n/div, (n%div*10+div-1)/div
+	if tenths == 10 {
 		whole, tenths = whole+1, 0
+	}
+	if whole >= 10 {
+		return fmt.Sprintf("%d%c", ceil(div), units[u])
 	}
 	return fmt.Sprintf("%d.%d%c", whole, tenths, units[u])
 }
