@@ -72,6 +72,7 @@ type Set struct {
 }
 
 type candidate struct {
+	nr     int // in the order given
 	r      block.Reader
 	sb     *ondisk.Superblock
 	copies []Copy
@@ -88,7 +89,7 @@ func Open(ctx context.Context, readers []block.Reader, o Options) (*Set, error) 
 	}
 	var cands []candidate
 	seen := map[string]string{}
-	for _, r := range readers {
+	for nr, r := range readers {
 		if id := r.Info().ID; id != "" {
 			if prev, dup := seen[id]; dup {
 				return nil, usage("%s: the same device as %s", r.Info().Name, prev)
@@ -104,7 +105,7 @@ func Open(ctx context.Context, readers []block.Reader, o Options) (*Set, error) 
 				o.Warn(fmt.Errorf("superblock copy ignored: %w", c.Err))
 			}
 		}
-		cands = append(cands, candidate{r, sb, copies})
+		cands = append(cands, candidate{nr, r, sb, copies})
 	}
 	best := slices.MaxFunc(cands, func(a, b candidate) int {
 		return cmp.Or(cmp.Compare(a.sb.Seq, b.sb.Seq), cmp.Compare(a.sb.WriteTime, b.sb.WriteTime))
@@ -128,6 +129,13 @@ func Open(ctx context.Context, readers []block.Reader, o Options) (*Set, error) 
 	for _, c := range cands {
 		if err := s.attach(best, c, o); err != nil {
 			return nil, err
+		}
+	}
+	for i, d := range s.Devs {
+		if have, want := uint64(0), uint64(0); d.Online() {
+			if have, want = uint64(d.R.Size())/512, d.Member.Sectors(); have < want {
+				o.Warn(errs.Corrupt(errs.Where{Path: d.R.Info().Name, Dev: i, Sector: -1, Btree: -1, Level: -1}, "device is truncated", fmt.Sprintf("%d sectors", want), fmt.Sprint(have)))
+			}
 		}
 	}
 	if err := s.checkMissing(o.Degraded); err != nil {
@@ -165,7 +173,7 @@ func (s *Set) attach(best, c candidate, o Options) error {
 		}
 		return usage("%s: duplicate of member %d, older by seq than %s", old, i, name)
 	}
-	if c.r != best.r && !o.NoSplitBrainCheck && c.sb.Version >= ondisk.Version1_0+4 && s.SB.Version >= ondisk.Version1_0+4 {
+	if c.nr != best.nr && !o.NoSplitBrainCheck && c.sb.Version >= ondisk.Version1_0+4 && s.SB.Version >= ondisk.Version1_0+4 {
 		split := func(why string) error {
 			return &errs.Error{Where: errs.Where{Path: name, Dev: i, Sector: -1, Btree: -1, Level: -1}, Kind: errs.ErrSplitBrain,
 				Reason: "split brain: " + why + " (option no_splitbrain_check uses it all the same)"}
@@ -230,10 +238,15 @@ func (s *Set) checkMissing(mode Degraded) error {
 	for _, i := range missing {
 		names = append(names, s.DescribeMember(i))
 	}
-	lost, err := s.lostReplicas()
+	entries, err := s.SB.Replicas()
 	if err != nil {
 		return err
 	}
+	if mode == DegradedNo && !slices.ContainsFunc(missing, func(i int) bool { return !s.evacuated(i, entries) }) {
+		s.warn(fmt.Errorf("missing, but holds nothing any more: %s", strings.Join(names, "; ")))
+		return nil
+	}
+	lost := s.lostReplicas(entries)
 	hint := "add -o degraded (everything listed has another copy)"
 	if len(lost) > 0 {
 		hint = "only -o degraded=very opens it; without a readable copy: " + strings.Join(lost, ", ")
@@ -250,12 +263,16 @@ func (s *Set) checkMissing(mode Degraded) error {
 	return e
 }
 
+// evacuated: a member was being emptied and is empty. From version 1.36 on the
+// superblock no longer says where user data is.
+func (s *Set) evacuated(i int, entries []ondisk.ReplicasEntry) bool {
+	m := &s.Devs[i].Member
+	return m.State() == ondisk.MemberEvacuating && s.SB.VersionIncompat() < ondisk.Version1_0+36 &&
+		!slices.ContainsFunc(entries, func(e ondisk.ReplicasEntry) bool { return slices.Contains(e.Devs, uint8(i)) })
+}
+
 // lostReplicas names the replica sets that cannot be read with the members at hand.
-func (s *Set) lostReplicas() ([]string, error) {
-	entries, err := s.SB.Replicas()
-	if err != nil {
-		return nil, err
-	}
+func (s *Set) lostReplicas(entries []ondisk.ReplicasEntry) []string {
 	var lost []string
 	for _, e := range entries {
 		online := 0
@@ -268,7 +285,7 @@ func (s *Set) lostReplicas() ([]string, error) {
 			lost = append(lost, fmt.Sprintf("%s on %v", ondisk.DataType(e.DataType), e.Devs))
 		}
 	}
-	return lost, nil
+	return lost
 }
 
 // unlock finds the master key of an encrypted volume.

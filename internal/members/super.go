@@ -26,6 +26,9 @@ type Copy struct {
 	Sector uint64
 	SB     *ondisk.Superblock
 	Err    error
+
+	refused bool // intact, but of a version or with a feature that is not known
+	seq     uint64
 }
 
 // ReadSuper reads every superblock copy of a device and chooses the newest good
@@ -73,14 +76,23 @@ func ReadSuper(ctx context.Context, r block.Reader, sector uint64) (*ondisk.Supe
 			best = c
 		}
 	}
+	for _, c := range copies {
+		// A copy that is newer and intact, but asks for more than this program
+		// knows, is the truth; an older one would be misread as the volume.
+		if c.SB == nil && c.refused && (best == nil || c.seq > best.SB.Seq) {
+			return nil, copies, c.Err
+		}
+	}
 	if best != nil {
 		return best.SB, copies, nil
 	}
 	err := first.Err
-	if errors.Is(err, errs.ErrNotBcachefs) {
+	if !errors.Is(err, errs.ErrVersion) {
 		if at, ok := scanSuper(ctx, r); ok {
 			err = &errs.Error{Where: errs.Where{Path: r.Info().Name, Dev: -1, Sector: DefaultSector, Btree: -1, Level: -1}, Kind: errs.ErrCorrupt,
-				Reason: fmt.Sprintf("default superblock damaged, a copy exists at sector %d: choose it with -o sb=%d", at, at)}
+				Reason: fmt.Sprintf("default superblock damaged, a copy exists at sector %d: choose it with -o sb=%d", at, at), Cause: first.Err}
+		} else if !errors.Is(err, errs.ErrNotBcachefs) {
+			return nil, copies, err
 		} else if what, ok := signature.Identify(r, r.Size()); ok {
 			err = &errs.Error{Where: errs.Where{Path: r.Info().Name, Dev: -1, Sector: -1, Btree: -1, Level: -1}, Kind: errs.ErrNotBcachefs,
 				Reason: "no bcachefs superblock", Got: what}
@@ -94,6 +106,10 @@ func readCopy(r block.Reader, sector uint64) Copy {
 	c := Copy{Sector: sector}
 	c.SB, c.Err = decodeAt(r, sector)
 	if c.Err != nil {
+		if c.SB != nil {
+			c.seq = c.SB.Seq
+			c.refused = errors.Is(c.Err, errs.ErrVersion) || errors.Is(c.Err, errs.ErrFeature) || errors.Is(c.Err, errs.ErrUnsupported)
+		}
 		c.Err = errs.At(c.Err, errs.Where{Path: r.Info().Name, Dev: -1, Sector: int64(sector), Btree: -1, Level: -1})
 		c.SB = nil
 	}
