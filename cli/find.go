@@ -100,7 +100,7 @@ func (f *finder) run(paths []string, x *findExpr, oneSubvol bool) error {
 	if err := x.resolve(f.ctx, f.tree); err != nil {
 		return err
 	}
-	o := walkOptions{maxDepth: x.maxDepth, oneSubvol: oneSubvol || x.oneSubvol, prepare: f.readlink}
+	o := walkOptions{maxDepth: x.maxDepth, oneSubvol: oneSubvol || x.oneSubvol, leave: true, prepare: f.readlink}
 	for _, p := range paths {
 		err := walk(f.ctx, f.files, f.roots([]string{p}, false), o, func(e *entry) error { return f.visit(e, x) })
 		if err != nil {
@@ -130,11 +130,9 @@ func (f *finder) visit(e *entry, x *findExpr) error {
 	if e.err != nil {
 		f.fail(e.path, e.err)
 	}
-	if e.kind == entryFailed {
-		return nil
-	}
-	if e.typ == ondisk.ModeDir {
+	if e.kind != entryFound {
 		f.r.check(e.path, f.files, e.id)
+		return nil
 	}
 	if e.depth < x.minDepth {
 		return nil

@@ -231,7 +231,7 @@ func (r *tarRun) run(roots []walkRoot) error {
 	}()
 	var err error
 	for _, root := range roots {
-		o := walkOptions{maxDepth: -1, oneSubvol: r.oneSubvol, batch: 8, prepare: r.prepare}
+		o := walkOptions{maxDepth: -1, oneSubvol: r.oneSubvol, leave: true, batch: 8, prepare: r.prepare}
 		err = walk(ctx, r.files, []walkRoot{root}, o, func(e *entry) error { return r.pass(ctx, e, items) })
 		if err != nil {
 			break
@@ -314,6 +314,10 @@ func (r *tarRun) memberName(p string) string {
 
 // pass hands an entry on to be written, in order. One goroutine.
 func (r *tarRun) pass(ctx context.Context, e *entry, items chan<- *tarItem) error {
+	if e.kind == entryLeave {
+		r.r.check(e.path, r.files, e.id) // now that it was listed
+		return nil
+	}
 	it, ok := e.data.(*tarItem)
 	if e.kind == entryFailed || !ok {
 		r.r.fail(e.path, e.err)
