@@ -33,11 +33,13 @@ func checkStatfs(t *testing.T, set *testvol.Set) (n int) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Logf("got %+v", got); t.Logf("want %+v", want)
+			t.Logf("got %+v", got)
+			t.Logf("want %+v", want)
 			_ = want
 			_ = strings.HasPrefix
 		})
 	}
 	return n
 }
+
 var _ = bcachefs.Options{}

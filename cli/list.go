@@ -297,6 +297,6 @@ func (l *list) ondisk() error {
 		if l.json {
 			return l.line(marshal(d))
 		}
-		return l.w.WriteByte('\n')
+		return l.line([]byte(lead[2:]))
 	})
 }

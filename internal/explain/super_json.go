@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -184,6 +185,7 @@ type JsetEntryDoc struct {
 	Usage string  `json:"usage,omitempty"`
 	Clock string  `json:"clock,omitempty"`
 	Value *uint64 `json:"value,omitempty"`
+	Text  string  `json:"text,omitempty"` // of log entries
 }
 
 // JournalRangeDoc is a run of journal buckets of this device, in ring order.
@@ -465,6 +467,10 @@ func jsetEntryDoc(env *Env, e ondisk.JsetEntry) JsetEntryDoc {
 		d.Words = append(d.Words, binary.LittleEndian.Uint64(b))
 	}
 	switch {
+	case e.Type == ondisk.EntryLog:
+		text, _, _ := bytes.Cut(e.Data, []byte{0})
+		d.Text, d.Words = strings.ToValidUTF8(string(text), "\ufffd"), nil
+		d.Level = int(e.Level)
 	case e.Type == ondisk.EntryUsage && len(d.Words) > 0:
 		if names := []string{"reserved", "inodes", "key_version"}; int(e.Btree) < len(names) {
 			d.Usage = names[e.Btree]
