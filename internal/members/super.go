@@ -116,6 +116,14 @@ func readCopy(r block.Reader, sector uint64) Copy {
 	return c
 }
 
+// ReadUnchecked reads the superblock at a sector if only its checksum and the
+// sizes of its fields are right; else it gives nil. Such a superblock is for
+// showing, not for opening a volume.
+func ReadUnchecked(r block.Reader, sector uint64) *ondisk.Superblock {
+	sb, _ := decodeAt(r, sector)
+	return sb
+}
+
 func decodeAt(r block.Reader, sector uint64) (*ondisk.Superblock, error) {
 	if sector > math.MaxInt64/512 || int64(sector)*512+ondisk.SBFixedSize > r.Size() {
 		return nil, &errs.Error{Where: errs.Nowhere, Kind: errs.ErrNotBcachefs, Reason: "no bcachefs superblock", Got: fmt.Sprintf("the end of the device (%d bytes)", r.Size())}
