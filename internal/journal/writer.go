@@ -160,6 +160,9 @@ func (w *Writer) Room(n int) bool {
 	return ondisk.JsetHeaderSize+len(w.buf)+n+tailRoom <= w.maxBytes || len(w.buf) == 0
 }
 
+// MaxBody is the most that one transaction may add.
+func (w *Writer) MaxBody() int { return w.maxBytes - ondisk.JsetHeaderSize - tailRoom }
+
 // Append adds sub-entries to the open entry; keys says that there are keys among
 // them. The caller holds the lock and asked Room.
 func (w *Writer) Append(b []byte, keys bool) {

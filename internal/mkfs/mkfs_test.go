@@ -14,10 +14,11 @@ import (
 func TestFormat(t *testing.T) {
 	ctx := context.Background()
 	dev := block.NewSparse("x.img", 128<<20)
-	sb, err := mkfs.Format(ctx, []mkfs.Device{{W: dev, Durability: -1}}, mkfs.Options{Warn: func(err error) { t.Error(err) }})
+	res, err := mkfs.Format(ctx, []mkfs.Device{{W: dev, Durability: -1}}, mkfs.Options{Warn: func(err error) { t.Error(err) }})
 	if err != nil {
 		t.Fatal(err)
 	}
+	sb := res.Super
 	if !sb.Clean() || !sb.Initialized() {
 		t.Errorf("clean %v, initialized %v, want both", sb.Clean(), sb.Initialized())
 	}
@@ -67,16 +68,10 @@ func TestSource(t *testing.T) {
 		size = n
 	}
 	dev := block.NewSparse("x.img", size)
-	rw, err := mkfs.Open(ctx, []mkfs.Device{{W: dev, Durability: -1}}, mkfs.Options{Warn: func(err error) { t.Error(err) }})
+	res, err := mkfs.Format(ctx, []mkfs.Device{{W: dev, Durability: -1}}, mkfs.Options{Source: mkfs.DirSource{Dir: src}, Warn: func(err error) { t.Error(err) }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := mkfs.Source{Dir: src}
-	if err := s.Copy(ctx, rw); err != nil {
-		t.Fatal(err)
-	}
-	if err := rw.Close(ctx); err != nil {
-		t.Fatal(err)
-	}
+	t.Logf("%+v", res.Stats)
 	keep(t, dev)
 }

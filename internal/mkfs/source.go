@@ -4,222 +4,259 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
-	"time"
+	"sync/atomic"
 
-	"github.com/gobcachefs/gobcachefs/internal/data"
-	"github.com/gobcachefs/gobcachefs/internal/engine"
 	"github.com/gobcachefs/gobcachefs/internal/objects"
 	"github.com/gobcachefs/gobcachefs/ondisk"
 )
 
-// Source copies a directory of the host into the root of a new volume.
-type Source struct {
-	Dir  string
-	Warn func(error)
-	// Progress is told of files and bytes done.
-	Progress func(files, bytes int64)
+// DirSource is a directory of the host with all that is below it: the names of
+// each directory in byte order, one directory after the other, those of upper
+// levels first (chapter 08 section 6.1). lost+found in its root is left out, as
+// every volume has its own.
+type DirSource struct{ Dir string }
 
-	w     *objects.Writer
-	opts  data.IOOptions
-	links map[hostID]uint64
-	files int64
-	bytes int64
-}
-
+// hostID names a file of the host.
 type hostID struct{ dev, ino uint64 }
 
 // hostFile is what the host says of a file.
 type hostFile struct {
-	spec  objects.Spec
-	size  int64
-	id    hostID
-	nlink uint64
+	spec   objects.Spec // without what takes opening the file
+	size   int64
+	sparse bool // it may have holes
+	id     hostID
+	nlink  uint64
 }
 
-// Copy copies everything.
-func (s *Source) Copy(ctx context.Context, rw *engine.RW) error {
-	s.w = rw.Writer()
-	defer s.w.Close()
-	s.opts = data.OptionsOf(rw.WS.Current(), nil)
-	s.links = map[hostID]uint64{}
-	if s.Warn == nil {
-		s.Warn = func(error) {}
+// hostDir is an open directory of the host. Every job that needs it holds a
+// reference.
+type hostDir struct {
+	host
+	node *node
+	refs atomic.Int32
+}
+
+func (d *hostDir) release() {
+	if d.refs.Add(-1) == 0 {
+		d.host.close()
 	}
-	h, err := hostStat(s.Dir)
+}
+
+// openFile is a regular file of the host that several jobs read parts of.
+type openFile struct {
+	hostHandle
+	refs atomic.Int32
+}
+
+func (f *openFile) release() {
+	if f.refs.Add(-1) == 0 {
+		f.hostHandle.close()
+	}
+}
+
+func (s DirSource) walk(ctx context.Context, im *importer) error {
+	w := &dirWalk{importer: im, links: map[hostID]*node{}, top: s.Dir}
+	h, xattrs, err := hostRoot(s.Dir)
 	if err != nil {
 		return err
 	}
-	if err := s.dir(ctx, s.Dir, objects.Root); err != nil {
+	h.spec.Xattrs = w.keep("/", xattrs)
+	if err := im.add(ctx, &job{kind: objects.StepSet, node: im.root, spec: h.spec}, 0, nil); err != nil {
 		return err
 	}
-	return s.stamp(ctx, objects.Root, &h.spec)
-}
-
-// stamp sets what creating files in a directory changed.
-func (s *Source) stamp(ctx context.Context, id objects.ID, spec *objects.Spec) error {
-	_, err := s.w.SetAttrs(ctx, id, func(in *ondisk.Inode) error {
-		in.Mode, in.UID, in.GID = spec.Mode, spec.UID, spec.GID
-		t := func(x time.Time) int64 { return s.w.Stored(x) }
-		in.Atime, in.Mtime, in.Ctime = t(spec.Atime), t(spec.Mtime), t(spec.Ctime)
-		return nil
-	})
-	return err
-}
-
-const batch = 64
-
-func (s *Source) dir(ctx context.Context, path string, id objects.ID) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
+	w.queue = append(w.queue, im.root)
+	for len(w.queue) > 0 {
+		d := w.queue[0]
+		w.queue[0] = nil
+		w.queue = w.queue[1:]
+		if err := w.dir(ctx, d); err != nil {
+			return err
+		}
 	}
-	names, err := f.Readdirnames(-1)
-	_ = f.Close()
+	return nil
+}
+
+// dirWalk is one walk of a DirSource.
+type dirWalk struct {
+	*importer
+	top   string
+	links map[hostID]*node // files with several names that were seen
+	queue []*node          // directories to be read
+}
+
+// dir hands over everything in a directory.
+func (w *dirWalk) dir(ctx context.Context, n *node) error {
+	h, err := openHostDir(w.top, n.path())
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", n.path(), err)
+	}
+	d := &hostDir{host: h, node: n}
+	d.refs.Store(1)
+	defer d.release()
+	names, err := d.names()
+	if err != nil {
+		return fmt.Errorf("%s: %w", n.path(), err)
 	}
 	slices.Sort(names)
-	type sub struct {
-		path string
-		spec objects.Spec
-		at   int
-	}
-	var todo []objects.NewFile
-	var subs []sub
-	var pending []hostID
-	var dirs []struct {
-		path string
-		id   objects.ID
-		spec objects.Spec
-	}
-	flush := func() error {
-		if len(todo) == 0 {
-			return nil
-		}
-		if _, err := s.w.CreateMany(ctx, id, todo); err != nil {
-			return fmt.Errorf("%s: %w", path, err)
-		}
-		for i := range todo {
-			if pending[i] != (hostID{}) {
-				s.links[pending[i]] = todo[i].Inum
-			}
-		}
-		for _, x := range subs {
-			dirs = append(dirs, struct {
-				path string
-				id   objects.ID
-				spec objects.Spec
-			}{x.path, objects.ID{Subvol: id.Subvol, Inum: todo[x.at].Inum}, x.spec})
-		}
-		todo, subs, pending = todo[:0], subs[:0], pending[:0]
-		return nil
-	}
 	for _, name := range names {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if id == objects.Root && name == "lost+found" {
+		if n.up == nil && name == "lost+found" {
 			continue
 		}
-		p := filepath.Join(path, name)
-		h, err := hostStat(p)
-		if err != nil {
-			return err
-		}
-		nf := objects.NewFile{Name: []byte(name), Spec: h.spec}
-		var link hostID
-		if h.nlink > 1 && h.spec.Mode&ondisk.ModeTypeMask == ondisk.ModeRegular {
-			if _, ok := s.links[h.id]; !ok && slices.Contains(pending, h.id) {
-				if err := flush(); err != nil {
-					return err
-				}
-			}
-			if n, ok := s.links[h.id]; ok {
-				nf.Link = n
-			} else {
-				link = h.id
-			}
-		}
-		if nf.Link == 0 && h.spec.Mode&ondisk.ModeTypeMask == ondisk.ModeRegular {
-			if err := s.data(ctx, p, &h, &nf); err != nil {
-				return fmt.Errorf("%s: %w", p, err)
-			}
-		}
-		if h.spec.Mode&ondisk.ModeTypeMask == ondisk.ModeDir {
-			subs = append(subs, sub{p, h.spec, len(todo)})
-		}
-		todo = append(todo, nf)
-		pending = append(pending, link)
-		if s.files++; s.Progress != nil {
-			s.Progress(s.files, s.bytes)
-		}
-		if len(todo) >= batch {
-			if err := flush(); err != nil {
-				return err
-			}
-		}
-	}
-	if err := flush(); err != nil {
-		return err
-	}
-	for _, d := range dirs {
-		if err := s.dir(ctx, d.path, d.id); err != nil {
-			return err
-		}
-		if err := s.stamp(ctx, d.id, &d.spec); err != nil {
+		if err := w.file(ctx, d, name); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// data reads a file's data and writes it to the volume.
-func (s *Source) data(ctx context.Context, path string, h *hostFile, nf *objects.NewFile) error {
-	f, err := os.Open(path)
+// file hands over one entry of a directory.
+func (w *dirWalk) file(ctx context.Context, d *hostDir, name string) error {
+	n := &node{up: d.node, name: name}
+	h, err := d.stat(name)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", n.path(), err)
 	}
-	defer f.Close()
-	if h.size <= int64(s.w.InlineMax()) {
-		b, err := io.ReadAll(io.LimitReader(f, h.size))
-		nf.Spec.Inline, nf.Spec.Size = b, uint64(len(b))
-		s.bytes += int64(len(b))
-		return err
+	typ := h.spec.Mode & ondisk.ModeTypeMask
+	if h.nlink > 1 && typ != ondisk.ModeDir {
+		if first := w.links[h.id]; first != nil {
+			// A further name: its node is that of the file, its place its own.
+			l := &job{kind: objects.StepLink, node: first, dir: d.node, name: name}
+			return w.add(ctx, l, 0, nil)
+		}
+		w.links[h.id] = n
 	}
-	nf.Spec.Size = uint64(h.size)
-	buf := make([]byte, 1<<20)
-	for off := int64(0); off < h.size; {
-		start, err := seekData(f, off)
+	j := &job{kind: objects.StepCreate, node: n, spec: h.spec}
+	d.refs.Add(1)
+	switch typ {
+	case ondisk.ModeDir:
+		w.queue = append(w.queue, n)
+	case ondisk.ModeRegular:
+		return w.regular(ctx, d, j, &h)
+	}
+	return w.add(ctx, j, 0, func(j *job) error {
+		defer d.release()
+		if typ == ondisk.ModeSymlink {
+			t, err := d.readlink(name, h.size)
+			if err != nil {
+				return err
+			}
+			j.spec.Target = t
+		}
+		xs, err := d.xattrs(name, typ == ondisk.ModeDir)
+		j.spec.Xattrs = w.keep(n.path(), xs)
+		return err
+	})
+}
+
+// regular hands over a regular file, in several jobs when it is large.
+func (w *dirWalk) regular(ctx context.Context, d *hostDir, j *job, h *hostFile) error {
+	n, size, sparse := j.node, h.size, h.sparse
+	inline := size <= int64(w.w.InlineMax())
+	j.spec.Size = uint64(size)
+	var f openFile
+	f.refs.Store(int32(max(1, (size+chunk-1)/chunk)))
+	opened := make(chan struct{}) // by the first job
+	var openErr error
+	first := func(j *job) error {
+		defer close(opened)
+		defer d.release()
+		f.hostHandle, openErr = d.open(n.name, h.id)
+		if openErr != nil {
+			return openErr
+		}
+		xs, err := f.xattrs()
+		if err != nil {
+			f.hostHandle.close()
+			openErr = err
+			return err
+		}
+		j.spec.Xattrs = w.keep(n.path(), xs)
+		return nil
+	}
+	for off := int64(0); off < size || off == 0; off += chunk {
+		part := min(chunk, size-off)
+		if off > 0 {
+			j = &job{kind: objects.StepExtend, node: n}
+		}
+		err := w.add(ctx, j, part, func(j *job) error {
+			if off == 0 {
+				if err := first(j); err != nil {
+					return err
+				}
+			} else {
+				<-opened
+				if openErr != nil {
+					return openErr
+				}
+			}
+			defer f.release()
+			switch {
+			case part == 0:
+				return nil
+			case inline:
+				return w.readInline(j, &f, part, sparse)
+			}
+			return w.read(j, &f, off, part, sparse)
+		})
 		if err != nil {
 			return err
 		}
-		block := int64(s.w.Bytes.Block())
-		start = start / block * block
-		if start >= h.size {
-			break
-		}
-		n, err := f.ReadAt(buf[:min(int64(len(buf)), h.size-start)], start)
-		if err != nil && err != io.EOF {
-			return err
-		}
-		if n == 0 {
-			break
-		}
-		x, err := s.w.WriteNew(ctx, s.opts, uint64(start/512), buf[:n])
-		if err != nil {
-			return err
-		}
-		nf.Spec.Data = append(nf.Spec.Data, x.Keys...)
-		if nf.Written == nil {
-			nf.Written = x
-		} else {
-			nf.Written.Merge(x)
-		}
-		s.bytes += int64(n)
-		off = start + int64(n)
 	}
 	return nil
+}
+
+// readInline reads a file whose data goes into its key.
+func (w *dirWalk) readInline(j *job, f *openFile, n int64, sparse bool) error {
+	if sparse {
+		if at, _, err := f.data(0, n); err != nil || at >= n {
+			return err // nothing but a hole
+		}
+	}
+	j.spec.Inline = make([]byte, n)
+	j.bytes = n
+	return w.fill(j, f, j.spec.Inline, 0)
+}
+
+// read reads a part of a file as far as it is not holes.
+func (w *dirWalk) read(j *job, f *openFile, off, n int64, sparse bool) error {
+	block := int64(w.w.Bytes.Block())
+	up := func(x int64) int64 { return (x + block - 1) / block * block }
+	buf := w.buffer(j, int(up(n)))
+	at, end := off, off+n
+	for at < end {
+		from, to := at, end
+		if sparse {
+			var err error
+			if from, to, err = f.data(at, end); err != nil {
+				return err
+			}
+			if from >= end {
+				break
+			}
+			// Whole blocks: what is not data in them reads as zeros.
+			from = max(at, from/block*block)
+			to = min(up(to), end)
+		}
+		p := buf[from-off : up(to)-off]
+		if err := w.fill(j, f, p[:to-from], from); err != nil {
+			return err
+		}
+		clear(p[to-from:])
+		w.pack(j, from, p)
+		j.bytes += to - from
+		at = up(to)
+	}
+	return nil
+}
+
+// fill reads p at off. A file that became shorter meanwhile reads as zeros.
+func (w *dirWalk) fill(j *job, f *openFile, p []byte, off int64) error {
+	n, err := f.readAt(p, off)
+	if err == io.EOF || err == nil && n < len(p) {
+		w.warn(fmt.Errorf("%s: became shorter while it was copied", j.node.path()))
+		clear(p[n:])
+		return nil
+	}
+	return err
 }

@@ -58,16 +58,51 @@ type op struct {
 
 // update runs an operation.
 func (w *Writer) update(ctx context.Context, name string, subvol uint32, fn func(*op) error) (uint64, error) {
-	v, err := w.snaps.View(subvol)
-	if err != nil {
-		return 0, err
-	}
-	if s, ok := w.snaps.Subvolume(subvol); ok && (s.ReadOnly() || s.LiveState() != ondisk.SubvolStateLive) {
-		return 0, syscall.EROFS
-	}
 	return w.Store.Update(ctx, name, func(tx *btree.Tx) error {
+		// The subvolume is read in the transaction: a snapshot that is taken
+		// meanwhile makes it start again, in the new leaf.
+		s, v, err := w.leafView(tx, subvol)
+		if err != nil {
+			return err
+		}
+		if s.ReadOnly() || s.LiveState() != ondisk.SubvolStateLive {
+			return syscall.EROFS
+		}
 		return fn(&op{w: w, tx: tx, sub: subvol, v: v, now: w.Now()})
 	})
+}
+
+// leafView reads a subvolume and makes the view of the snapshot it writes to.
+func (w *Writer) leafView(tx *btree.Tx, subvol uint32) (ondisk.Subvolume, *btree.View, error) {
+	kv, ok, err := tx.Get(ondisk.BtreeSubvolumes, ondisk.Pos{Offset: uint64(subvol)})
+	if err != nil {
+		return ondisk.Subvolume{}, nil, err
+	}
+	if !ok || kv.Type != ondisk.KeySubvolume {
+		return ondisk.Subvolume{}, nil, syscall.ENOENT
+	}
+	s, err := ondisk.DecodeSubvolume(kv.Val)
+	if err != nil {
+		return s, nil, err
+	}
+	if v, err := w.Snapshots().View(subvol); err == nil && v.ID == s.Snapshot {
+		return s, v, nil
+	}
+	var anc []uint32
+	for id := s.Snapshot; ; {
+		n, err := getSnapshot(tx, id)
+		if err != nil {
+			return s, nil, err
+		}
+		if n.Parent == 0 {
+			return s, btree.NewView(s.Snapshot, anc), nil
+		}
+		if n.Parent <= id {
+			return s, nil, errs.Corruptf("snapshot_parent_bad", "snapshot %d has parent %d", id, n.Parent)
+		}
+		id = n.Parent
+		anc = append(anc, id)
+	}
 }
 
 // inode reads an inode in the transaction.
@@ -335,6 +370,7 @@ type Spec struct {
 	Target                     []byte // of a symlink
 	Xattrs                     []Xattr
 	Size                       uint64
+	HashSeed                   uint64 // 0 for one that cannot be guessed
 	// Data are extents that were written already (snapshot and inode are filled
 	// in), Inline data that goes into the key.
 	Data   []ondisk.KV
@@ -366,7 +402,11 @@ func (o *op) create(dirNum uint64, dir *ondisk.Inode, name []byte, s *Spec) (uin
 		}
 		return o.w.Stored(x)
 	}
-	in := ondisk.Inode{HashSeed: o.w.seed(), Mode: s.Mode, StrHash: uint8(o.w.set.SB.StrHashType()), UID: s.UID, GID: s.GID,
+	seed := s.HashSeed
+	if seed == 0 {
+		seed = o.w.seed()
+	}
+	in := ondisk.Inode{HashSeed: seed, Mode: s.Mode, StrHash: uint8(o.w.set.SB.StrHashType()), UID: s.UID, GID: s.GID,
 		Atime: t(s.Atime), Mtime: t(s.Mtime), Ctime: t(s.Ctime), Otime: t(s.Otime), Size: s.Size}
 	inherit(&in, dir)
 	switch in.Mode & ondisk.ModeTypeMask {
@@ -391,11 +431,7 @@ func (o *op) create(dirNum uint64, dir *ondisk.Inode, name []byte, s *Spec) (uin
 	if len(inline) > 0 {
 		in.Sectors += o.inline(inum, inline)
 	}
-	for _, kv := range s.Data {
-		kv.Pos.Inode, kv.Pos.Snapshot = inum, o.v.ID
-		in.Sectors += uint64(kv.Size)
-		o.tx.Set(ondisk.BtreeExtents, kv)
-	}
+	in.Sectors += o.putExtents(inum, s.Data)
 	for _, x := range s.Xattrs {
 		if err := o.setXattr(inum, &in, x.Name, x.Value, 0); err != nil {
 			return 0, in, err
