@@ -123,3 +123,6 @@ func (t *Trees) GetExact(ctx context.Context, b ondisk.BtreeID, p ondisk.Pos) (k
 
 // HasAncestors reports whether the view sees more than one snapshot.
 func (v *View) HasAncestors() bool { return len(v.ancestors) > 0 }
+
+// Ancestors lists the snapshots above the view's own, from parent to root.
+func (v *View) Ancestors() []uint32 { return v.ancestors }

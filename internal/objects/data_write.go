@@ -85,7 +85,7 @@ func (w *Writer) writePiece(ctx context.Context, id ID, p []byte, off uint64) (u
 			return err
 		}
 		for _, kv := range x.Keys {
-			n, err := data.Insert(o.tx, o.v, w.snaps, kv, w.set.ExtentTypes)
+			n, err := data.Insert(o.tx, o.v, w.Snapshots(), kv, w.set.ExtentTypes)
 			if err != nil {
 				return err
 			}
@@ -106,7 +106,7 @@ func (o *op) punch(inum uint64, in *ondisk.Inode, from, to uint64) error {
 			return err
 		}
 		start, end := max(k.Start().Offset, from), min(k.Pos.Offset, to)
-		n, err := data.Insert(o.tx, o.v, o.w.snaps, ondisk.KV{Key: ondisk.Key{Pos: ondisk.Pos{Inode: inum, Offset: end}, Size: uint32(end - start)}}, o.w.set.ExtentTypes)
+		n, err := data.Insert(o.tx, o.v, o.w.Snapshots(), ondisk.KV{Key: ondisk.Key{Pos: ondisk.Pos{Inode: inum, Offset: end}, Size: uint32(end - start)}}, o.w.set.ExtentTypes)
 		if err != nil {
 			return err
 		}
@@ -322,7 +322,7 @@ func (o *op) unflagAncestor(k ondisk.KV) error {
 		if !ok {
 			break
 		}
-		if isInodeKey(c.Type) && c.Pos.Snapshot != o.v.ID && o.w.snaps.Descends(c.Pos.Snapshot, k.Pos.Snapshot) {
+		if isInodeKey(c.Type) && c.Pos.Snapshot != o.v.ID && o.w.Snapshots().Descends(c.Pos.Snapshot, k.Pos.Snapshot) {
 			return nil
 		}
 		at = c.Pos.Successor()

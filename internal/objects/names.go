@@ -46,7 +46,7 @@ func (f *FS) entry(subvol uint32, kv ondisk.KV, d *ondisk.Dirent) (DirEntry, boo
 		e.Type, e.Subvol = ondisk.DTDir, true
 		e.ID.Subvol = d.ChildSubvol
 		e.ID.Inum = 0
-		if s, ok := f.snaps.Subvolume(d.ChildSubvol); ok {
+		if s, ok := f.Snapshots().Subvolume(d.ChildSubvol); ok {
 			e.ID.Inum = s.Inode
 		}
 	}
@@ -66,7 +66,7 @@ func (f *FS) Lookup(ctx context.Context, dir ID, in *ondisk.Inode, name []byte) 
 	if len(name) == 0 {
 		return DirEntry{}, syscall.ENOENT
 	}
-	v, err := f.snaps.View(dir.Subvol)
+	v, err := f.Snapshots().View(dir.Subvol)
 	if err != nil {
 		return DirEntry{}, err
 	}
@@ -128,7 +128,7 @@ func (f *FS) ReadDir(ctx context.Context, dir ID, in *ondisk.Inode, after uint64
 	if !in.IsDir() {
 		return syscall.ENOTDIR
 	}
-	v, err := f.snaps.View(dir.Subvol)
+	v, err := f.Snapshots().View(dir.Subvol)
 	if err != nil {
 		return err
 	}
@@ -283,7 +283,7 @@ func (f *FS) Path(ctx context.Context, id ID) (string, error) {
 }
 
 func (f *FS) nameAt(ctx context.Context, dir ID, slot uint64) (string, error) {
-	v, err := f.snaps.View(dir.Subvol)
+	v, err := f.Snapshots().View(dir.Subvol)
 	if err != nil {
 		return "", err
 	}

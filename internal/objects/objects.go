@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -37,7 +38,7 @@ var Root = ID{snapshots.RootSubvol, snapshots.RootInode}
 type FS struct {
 	set   *members.Set
 	trees *btree.Trees
-	snaps *snapshots.Table
+	snaps atomic.Pointer[snapshots.Table]
 	data  *data.Reader
 
 	suspects suspects
@@ -45,15 +46,17 @@ type FS struct {
 
 // New makes an FS.
 func New(set *members.Set, trees *btree.Trees, snaps *snapshots.Table, d *data.Reader) *FS {
-	return &FS{set: set, trees: trees, snaps: snaps, data: d}
+	f := &FS{set: set, trees: trees, data: d}
+	f.snaps.Store(snaps)
+	return f
 }
 
-// Snapshots is the volume's table of subvolumes and snapshots.
-func (f *FS) Snapshots() *snapshots.Table { return f.snaps }
+// Snapshots is the volume's table of subvolumes and snapshots, as of now.
+func (f *FS) Snapshots() *snapshots.Table { return f.snaps.Load() }
 
 // Inode reads an inode. The error is ENOENT when there is none.
 func (f *FS) Inode(ctx context.Context, id ID) (ondisk.Inode, error) {
-	v, err := f.snaps.View(id.Subvol)
+	v, err := f.Snapshots().View(id.Subvol)
 	if err != nil {
 		return ondisk.Inode{}, err
 	}
@@ -105,7 +108,7 @@ func (f *FS) Parent(ctx context.Context, id ID) (ID, error) {
 
 // SubvolRoot is the root directory of a subvolume.
 func (f *FS) SubvolRoot(subvol uint32) (ID, error) {
-	s, ok := f.snaps.Subvolume(subvol)
+	s, ok := f.Snapshots().Subvolume(subvol)
 	if !ok {
 		return ID{}, fmt.Errorf("subvolume %d: %w", subvol, syscall.ENOENT)
 	}
@@ -114,7 +117,7 @@ func (f *FS) SubvolRoot(subvol uint32) (ID, error) {
 
 // File prepares reading the data of an inode.
 func (f *FS) File(id ID, in *ondisk.Inode) (data.File, error) {
-	v, err := f.snaps.View(id.Subvol)
+	v, err := f.Snapshots().View(id.Subvol)
 	if err != nil {
 		return data.File{}, err
 	}

@@ -13,7 +13,7 @@ import (
 // the system calls. What cannot be read is passed over; then the error tells.
 // The value must not be changed.
 func (f *FS) StoredXattrs(ctx context.Context, id ID, yield func(name string, value []byte)) error {
-	v, err := f.snaps.View(id.Subvol)
+	v, err := f.Snapshots().View(id.Subvol)
 	if err != nil {
 		return err
 	}

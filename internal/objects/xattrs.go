@@ -20,7 +20,7 @@ const (
 // Xattrs lists the names of the extended attributes of a file: the stored ones
 // and, after them, the options set on it as bcachefs.* and bcachefs_effective.*.
 func (f *FS) Xattrs(ctx context.Context, id ID, in *ondisk.Inode) ([]string, error) {
-	v, err := f.snaps.View(id.Subvol)
+	v, err := f.Snapshots().View(id.Subvol)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func (f *FS) Xattr(ctx context.Context, id ID, in *ondisk.Inode, name string) ([
 	if !ok {
 		return nil, syscall.ENOTSUP
 	}
-	v, err := f.snaps.View(id.Subvol)
+	v, err := f.Snapshots().View(id.Subvol)
 	if err != nil {
 		return nil, err
 	}

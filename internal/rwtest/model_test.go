@@ -32,6 +32,50 @@ type node struct {
 	kids   map[string]*node
 	xattrs map[string]string
 	nlink  int
+	sub    bool // root of a subvolume
+	ro     bool
+}
+
+// clone is the tree as a snapshot of it shows it, in another subvolume.
+func (n *node) clone(sub uint32, seen map[*node]*node) *node {
+	if c := seen[n]; c != nil {
+		return c
+	}
+	c := &node{id: objects.ID{Subvol: sub, Inum: n.id.Inum}, dir: n.dir, link: n.link, data: slices.Clone(n.data), xattrs: map[string]string{}, nlink: n.nlink}
+	seen[n] = c
+	for k, v := range n.xattrs {
+		c.xattrs[k] = v
+	}
+	if n.dir {
+		c.kids = map[string]*node{}
+		for name, k := range n.kids {
+			if !k.sub {
+				c.kids[name] = k.clone(sub, seen)
+			}
+		}
+	}
+	return c
+}
+
+// dirs lists the directories of a tree that can be changed.
+func (n *node) dirs(out []*node) []*node {
+	if !n.dir || n.ro {
+		return out
+	}
+	out = append(out, n)
+	for _, name := range sortedNames(n.kids) {
+		out = n.kids[name].dirs(out)
+	}
+	return out
+}
+
+func sortedNames(m map[string]*node) []string {
+	names := make([]string, 0, len(m))
+	for n := range m {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	return names
 }
 
 // model is a tree in memory that the volume must equal.
@@ -47,6 +91,8 @@ type fixture struct {
 	m  *model
 	r  *rand.Rand
 	n  int
+
+	snaps int // 3 with snapshot operations
 }
 
 func (f *fixture) dir() *node { return f.m.all[f.r.IntN(len(f.m.all))] }
@@ -93,7 +139,52 @@ func (f *fixture) step(ctx context.Context) {
 		return err == nil
 	}
 	d := f.dir()
-	switch f.r.IntN(12) {
+	switch f.r.IntN(12 + f.snaps) {
+	case 12: // snapshot of any subvolume into any directory
+		var roots []*node
+		for _, x := range f.m.all {
+			if x == f.m.root || x.sub {
+				roots = append(roots, x)
+			}
+		}
+		src, name, ro := roots[f.r.IntN(len(roots))], f.name(), f.r.IntN(4) == 0
+		var want error
+		if d.kids[name] != nil {
+			want = syscall.EEXIST
+		}
+		id, _, err := f.w.Snapshot(ctx, src.id.Subvol, d.id, []byte(name), ro)
+		if check(err, want) {
+			// What was there before the snapshot is in it, its own name is not.
+			c := src.clone(id.Subvol, map[*node]*node{})
+			c.sub, c.ro = true, ro
+			d.kids[name] = c
+			f.m.all = f.m.root.dirs(nil)
+		}
+	case 13: // delete a subvolume
+		name, n := f.child(d)
+		if n == nil || !n.sub {
+			return
+		}
+		var want error
+		if n.hasSub() {
+			want = syscall.ENOTEMPTY
+		}
+		_, err := f.w.DeleteSubvolume(ctx, d.id, []byte(name))
+		if check(err, want) {
+			delete(d.kids, name)
+			f.m.all = f.m.root.dirs(nil)
+		}
+	case 14: // empty subvolume
+		name := f.name()
+		if d.kids[name] != nil {
+			return
+		}
+		id, _, err := f.w.CreateSubvolume(ctx, d.id, []byte(name), 0o755, 0, 0)
+		if check(err, nil) {
+			n := &node{id: id, dir: true, sub: true, kids: map[string]*node{}, xattrs: map[string]string{}}
+			d.kids[name] = n
+			f.m.all = append(f.m.all, n)
+		}
 	case 0, 1: // file
 		name := f.name()
 		var want error
@@ -157,7 +248,7 @@ func (f *fixture) step(ctx context.Context) {
 		}
 	case 8: // unlink or rmdir
 		name, n := f.child(d)
-		if n == nil {
+		if n == nil || n.sub {
 			return
 		}
 		if n.dir {
@@ -183,6 +274,11 @@ func (f *fixture) step(ctx context.Context) {
 			return
 		}
 		to, name := f.dir(), f.name()
+		if to.id.Subvol != n.id.Subvol {
+			_, err := f.w.Link(ctx, n.id, to.id, []byte(name))
+			check(err, syscall.EXDEV)
+			return
+		}
 		var want error
 		if to.kids[name] != nil {
 			want = syscall.EEXIST
@@ -195,13 +291,21 @@ func (f *fixture) step(ctx context.Context) {
 	case 10: // rename
 		name, n := f.child(d)
 		to, nn := f.dir(), f.name()
-		if n == nil {
+		if n == nil || n.sub {
 			return
 		}
 		if o, _ := f.child(to); o != "" && f.r.IntN(2) == 0 {
 			nn = o
 		}
 		old := to.kids[nn]
+		if old != nil && old.sub {
+			return
+		}
+		if to.id.Subvol != d.id.Subvol {
+			_, err := f.w.Rename(ctx, d.id, []byte(name), to.id, []byte(nn), 0)
+			check(err, syscall.EXDEV)
+			return
+		}
 		if n.dir && (to == n || n.holds(to)) {
 			_, err := f.w.Rename(ctx, d.id, []byte(name), to.id, []byte(nn), 0)
 			check(err, syscall.EINVAL)
@@ -228,7 +332,7 @@ func (f *fixture) step(ctx context.Context) {
 		}
 	case 11: // xattr
 		_, n := f.child(d)
-		if n == nil || n.link != "" {
+		if n == nil || n.link != "" || n.sub {
 			return
 		}
 		name := fmt.Sprintf("user.a%d", f.r.IntN(12))
@@ -245,6 +349,16 @@ func (f *fixture) step(ctx context.Context) {
 			n.xattrs[name] = v
 		}
 	}
+}
+
+// hasSub: there is a subvolume somewhere below.
+func (n *node) hasSub() bool {
+	for _, k := range n.kids {
+		if k.sub || k.dir && k.hasSub() {
+			return true
+		}
+	}
+	return false
 }
 
 func (n *node) holds(x *node) bool {
@@ -280,7 +394,7 @@ func compare(t *testing.T, ctx context.Context, f *bcachefs.Files, id bcachefs.N
 		}
 		subs := uint32(2)
 		for name, k := range n.kids {
-			if k.dir {
+			if k.dir && !k.sub {
 				subs++
 			}
 			if !names[name] {
@@ -296,11 +410,9 @@ func compare(t *testing.T, ctx context.Context, f *bcachefs.Files, id bcachefs.N
 			compare(t, ctx, f, c.ID, k, path+"/"+name)
 		}
 		for name := range names {
-			if path != "" || name != "lost+found" {
-				t.Errorf("%s/%s: should not be there", path, name)
-			}
+			t.Errorf("%s/%s: should not be there", path, name)
 		}
-		if path != "" && a.Nlink != subs {
+		if a.Nlink != subs {
 			t.Errorf("%s: nlink %d, want %d", path, a.Nlink, subs)
 		}
 	case n.link != "":
@@ -324,7 +436,7 @@ func compare(t *testing.T, ctx context.Context, f *bcachefs.Files, id bcachefs.N
 	}
 }
 
-func random(t *testing.T, seed uint64, steps int, o mkfs.Options, devs []mkfs.Device) {
+func random(t *testing.T, seed uint64, steps, snaps int, o mkfs.Options, devs []mkfs.Device) {
 	ctx := context.Background()
 	o.Warn = func(err error) { t.Error(err) }
 	rw, err := mkfs.Open(ctx, devs, o)
@@ -332,8 +444,9 @@ func random(t *testing.T, seed uint64, steps int, o mkfs.Options, devs []mkfs.De
 		t.Fatal(err)
 	}
 	m := &model{root: &node{id: objects.Root, dir: true, kids: map[string]*node{}, xattrs: map[string]string{}}}
-	m.all = []*node{m.root}
-	f := &fixture{t: t, rw: rw, w: rw.Writer(), m: m, r: rand.New(rand.NewPCG(seed, 7))}
+	m.root.kids["lost+found"] = &node{id: objects.ID{Subvol: 1, Inum: objects.Root.Inum + 1}, dir: true, kids: map[string]*node{}, xattrs: map[string]string{}}
+	m.all = m.root.dirs(nil)
+	f := &fixture{t: t, snaps: snaps, rw: rw, w: rw.Writer(), m: m, r: rand.New(rand.NewPCG(seed, 7))}
 	for i := range steps {
 		f.step(ctx)
 		if i%200 == 199 {
@@ -398,8 +511,24 @@ func TestRandomOperations(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for seed := range uint64(seeds) {
-				random(t, seed, steps, mkfs.Options{Options: opts}, []mkfs.Device{{W: block.NewSparse("x.img", 128<<20), Durability: -1}})
+				random(t, seed, steps, 0, mkfs.Options{Options: opts}, []mkfs.Device{{W: block.NewSparse("x.img", 128<<20), Durability: -1}})
 			}
+		})
+	}
+}
+
+func TestRandomSnapshots(t *testing.T) {
+	seeds, steps := 3, 300
+	if s := os.Getenv("MODEL_SEEDS"); s != "" {
+		seeds, _ = strconv.Atoi(s)
+	}
+	if s := os.Getenv("MODEL_STEPS"); s != "" {
+		steps, _ = strconv.Atoi(s)
+	}
+	for seed := range uint64(seeds) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			random(t, seed, steps, 3, mkfs.Options{}, []mkfs.Device{{W: block.NewSparse("x.img", 128<<20), Durability: -1}})
 		})
 	}
 }
