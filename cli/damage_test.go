@@ -2,7 +2,9 @@ package cli_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"os"
@@ -160,4 +162,101 @@ func TestSuspect(t *testing.T) {
 			t.Errorf("%s: stderr %.300q, want a warning of the node", args[0], r.err)
 		}
 	}
+}
+
+// TestDirectoryLoop makes a directory the child of its own child. Every walk
+// ends, and says so.
+func TestDirectoryLoop(t *testing.T) {
+	m := manifest(t, "plain")
+	const deep = "docs/deep/d0/d1/d2/d3/d4/d5/d6/d7/d8/d9/d10/d11"
+	dirent := func(path string) []byte {
+		b := binary.LittleEndian.AppendUint64(nil, find(t, m, path).Ino)
+		return append(append(b, 4), "d11\x00"...)
+	}
+	files := testvol.Paths(t, "plain")
+	b, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := bytes.Count(b, dirent(deep))
+	b = bytes.ReplaceAll(b, dirent(deep), dirent("docs"))
+	if err := os.WriteFile(files[0], b, 0o600); err != nil || n == 0 {
+		t.Fatalf("%d entries changed, %v", n, err)
+	}
+	for _, args := range [][]string{
+		{"ls", "-R", files[0], "/docs"}, {"ls", "-R", "--json", files[0], "/"}, {"find", files[0], "/docs"}, {"du", "-a", files[0], "/"}, {"tar", files[0], "/docs"},
+		{"cp", files[0], "/docs", filepath.Join(t.TempDir(), "x")},
+	} {
+		r := run(args...)
+		if r.code != 1 || !strings.Contains(r.err, "in more than one place") {
+			t.Errorf("%q: exit code %d, stderr %.400q, want 1, in more than one place", args[:2], r.code, r.err)
+		}
+	}
+}
+
+// TestInterruptedAnywhere interrupts cp in the middle: exit code 130, no file that
+// is not complete under its name, none half-written left behind; and --resume
+// makes the copy complete.
+func TestInterruptedAnywhere(t *testing.T) {
+	m := manifest(t, "plain")
+	interrupted := 0
+	for _, files := range []int{1, 5, 10, 15} {
+		dest := filepath.Join(t.TempDir(), "x")
+		ctx, cancel := context.WithCancel(t.Context())
+		args := on(t, "cp", "plain", "/", dest)
+		done := make(chan result)
+		go func() { done <- runCtx(ctx, args...) }()
+		var r result
+		for over := false; !over; {
+			select {
+			case r = <-done:
+				over = true
+			default:
+				if left, _ := os.ReadDir(dest); len(left) >= files {
+					cancel()
+				}
+			}
+		}
+		cancel()
+		switch {
+		case r.code == 130:
+			interrupted++
+		case r.code != 0 && os.Geteuid() == 0:
+			t.Errorf("cp interrupted after %d files: exit code %d, stderr %.300q, want 130", files, r.code, r.err)
+		}
+		err := filepath.WalkDir(dest, func(p string, d os.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() {
+				return err
+			}
+			rel, err := filepath.Rel(dest, p)
+			if err != nil {
+				return err
+			}
+			e := find(t, m, rel)
+			if st, err := d.Info(); err != nil || st.Size() != e.Size || st.ModTime().UnixNano() != e.Mtime {
+				t.Errorf("cp interrupted after %d files: %s is not complete: %v", files, rel, err)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		if r := run(append(on(t, "cp", "plain", "--resume"), "/", dest)...); os.Geteuid() == 0 && r.code != 0 {
+			t.Errorf("cp --resume after %d files: exit code %d, stderr %.300q, want 0", files, r.code, r.err)
+		}
+		if got, want := countFiles(t, dest), len(m); os.Geteuid() == 0 && got != want {
+			t.Errorf("cp --resume after %d files: %d files, want %d", files, got, want)
+		}
+	}
+	if interrupted == 0 {
+		t.Error("no run was interrupted in the middle, so the test says nothing")
+	}
+}
+
+func countFiles(t *testing.T, dir string) (n int) {
+	t.Helper()
+	if err := filepath.WalkDir(dir, func(string, os.DirEntry, error) error { n++; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
