@@ -88,7 +88,8 @@ func (r *reader) rings() []ring {
 
 // scan calls found with every entry of every ring, in ring order per member but
 // concurrently between members. The payload is decrypted and only valid during
-// the call. Members that cannot be read are reported and passed over.
+// the call. Members that cannot be read are reported and passed over. Errors:
+// errs.ErrVersion, errs.ErrUnsupported.
 func (r *reader) scan(ctx context.Context, found func(e Entry, payload []byte)) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, rg := range r.rings() {
@@ -102,7 +103,9 @@ func (r *reader) scan(ctx context.Context, found func(e Entry, payload []byte)) 
 					r.set.Warn(fmt.Errorf("journal bucket %d: %w", b, err))
 					continue
 				}
-				r.scanBucket(rg, i, buf, found)
+				if err := r.scanBucket(rg, i, buf, found); err != nil {
+					return err
+				}
 			}
 			return nil
 		})
@@ -110,58 +113,63 @@ func (r *reader) scan(ctx context.Context, found func(e Entry, payload []byte)) 
 	return g.Wait()
 }
 
-// scanBucket finds the entries of one bucket (chapter 03 section 5).
-func (r *reader) scanBucket(rg ring, ringIdx int, buf []byte, found func(Entry, []byte)) {
+// scanBucket finds the entries of one bucket (chapter 03 section 5). The error
+// is about the volume: an intact entry that this program cannot read.
+func (r *reader) scanBucket(rg ring, ringIdx int, buf []byte, found func(Entry, []byte)) error {
 	var sawBad bool
-	var high uint64
+	var high uint64 // of good entries
+	budget := 4 * len(buf)
 	for pos := 0; pos+ondisk.JsetHeaderSize <= len(buf); {
 		j, _ := ondisk.DecodeJset(buf[pos:])
 		if j.Magic != r.magic {
 			if !sawBad {
-				return
+				return nil
 			}
 			pos += r.block // after a bad checksum sizes cannot be trusted
 			continue
 		}
 		e := Entry{Jset: j, Places: []Place{{rg.dev, ringIdx, rg.buckets[ringIdx], rg.buckets[ringIdx]*rg.bsize + uint64(pos/512)}}}
-		bad := func(reason, want, got string) {
-			r.set.Warn(errs.Corrupt(e.where(), reason, want, got))
-		}
-		if v := ondisk.Version(j.Version); j.Version > 0xffff || v.Major() > 1 || v < ondisk.VersionOldest {
-			bad("jset_unsupported_version", "major 1", v.String())
-			return
-		}
-		if j.BigEndian() {
-			bad("jset_big_endian", "little endian", "big endian")
-			return
-		}
 		size := j.Bytes()
-		if size > int64(len(buf)-pos) {
-			bad("jset_past_bucket_end", fmt.Sprintf("at most %d bytes", len(buf)-pos), fmt.Sprint(size))
+		cut := size > int64(len(buf)-pos)
+		if cut {
+			r.set.Warn(errs.Corrupt(e.where(), "jset_past_bucket_end", fmt.Sprintf("at most %d bytes", len(buf)-pos), fmt.Sprint(size)))
 			size = int64(len(buf) - pos)
 			e.U64s = uint32((size - ondisk.JsetHeaderSize) / 8)
 		}
-		if j.Seq < high {
-			return // stale tail of an earlier lap
-		}
-		high = j.Seq
 		b := buf[pos : pos+int(size)]
 		n := crypt.JournalNonce(j.Seq)
 		if t := j.CsumType(); t < ondisk.NrCsumTypes {
 			sum, err := r.set.Sum(t, n, b[16:])
-			e.Good = err == nil && sum == j.Csum
-			if err == nil {
-				r.set.Decrypt(t, n, b[ondisk.JsetCryptStart:])
-				full, _ := ondisk.DecodeJset(b)
-				e.LastSeq = full.LastSeq
-			}
+			e.Good = err == nil && sum == j.Csum && !cut
 		} else {
-			bad("jset_unknown_csum", "a known type", fmt.Sprint(uint8(t)))
+			r.set.Warn(errs.Corrupt(e.where(), "jset_unknown_csum", "a known type", fmt.Sprint(uint8(t))))
 		}
-		sawBad = sawBad || !e.Good
+		if e.Good {
+			if v := ondisk.Version(j.Version); j.Version > 0xffff || v.Major() > ondisk.VersionNewest.Major() || v < ondisk.VersionOldest {
+				return &errs.Error{Where: e.where(), Kind: errs.ErrVersion, Reason: "jset_unsupported_version", Want: fmt.Sprintf("%v to %d.x", ondisk.VersionOldest, ondisk.VersionNewest.Major()), Got: fmt.Sprintf("%v (%#x)", v, j.Version)}
+			}
+			if j.BigEndian() {
+				return &errs.Error{Where: e.where(), Kind: errs.ErrUnsupported, Reason: "jset_big_endian", Want: "little endian", Got: "big endian"}
+			}
+			if j.Seq < high {
+				return nil // stale tail of an earlier lap
+			}
+			high = j.Seq
+			r.set.Decrypt(j.CsumType(), n, b[ondisk.JsetCryptStart:])
+			full, _ := ondisk.DecodeJset(b)
+			e.LastSeq = full.LastSeq
+		}
 		found(e, b[ondisk.JsetHeaderSize:])
+		// The size of a bad entry is as doubtful as the rest of it: look for what
+		// follows in every block, as long as that is not too much work.
+		if sawBad = sawBad || !e.Good; !e.Good && budget > 0 {
+			budget -= int(size)
+			pos += r.block
+			continue
+		}
 		pos += int((size + int64(r.block) - 1) / int64(r.block) * int64(r.block))
 	}
+	return nil
 }
 
 // load reads the payload of an entry again, from any of its places.
@@ -203,6 +211,9 @@ func (r *reader) collect(ctx context.Context) ([]*Entry, error) {
 			bySeq[e.Seq] = &e
 		case e.Good == old.Good && e.Good && e.Csum != old.Csum:
 			r.set.Warn(errs.Corrupt(e.where(), "journal_entry_replicas_data_mismatch", fmt.Sprint(old.Csum), fmt.Sprint(e.Csum)))
+			if a, b := e.Places[0], old.Places[0]; cmp.Or(cmp.Compare(a.Dev, b.Dev), cmp.Compare(a.Ring, b.Ring)) < 0 {
+				bySeq[e.Seq] = &e // members are read at once: let not the timing decide
+			}
 		case e.Good == old.Good:
 			for _, p := range old.Places {
 				if p.Dev == e.Places[0].Dev {

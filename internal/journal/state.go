@@ -14,11 +14,13 @@ import (
 )
 
 // Root is the root of one btree. Level is that of the root node. A root without
-// a key (Lost) is known to exist but its pointer cannot be read.
+// a key (Lost) is known to exist, or with Guessed may exist, but its pointer
+// cannot be read.
 type Root struct {
-	Key   ondisk.KV
-	Level int
-	Lost  bool
+	Key     ondisk.KV
+	Level   int
+	Lost    bool
+	Guessed bool
 }
 
 // State is what a mount knows before it reads the first btree node.
@@ -77,6 +79,11 @@ func Load(ctx context.Context, set *members.Set) (*State, error) {
 			s.Clean, s.Seq = true, c.JournalSeq
 			err = ondisk.JsetEntries(c.Entries, func(e ondisk.JsetEntry) bool { s.early(set, e, 0); return true })
 		}
+		for b, r := range s.Roots {
+			if err == nil && r.Lost {
+				err = errs.Corruptf("sb_clean_btree_root_mismatch", "no root of btree %v", b)
+			}
+		}
 		if err == nil {
 			return s, nil
 		}
@@ -86,6 +93,24 @@ func Load(ctx context.Context, set *members.Set) (*State, error) {
 		*s = State{Roots: map[ondisk.BtreeID]Root{}, Overlay: newOverlay(), Blacklist: s.Blacklist}
 	}
 	return s, s.readJournal(ctx, set)
+}
+
+// Guess is the state of a volume whose roots are nowhere to be found: every
+// btree that cannot be rebuilt from others may exist. What a scan of the devices
+// finds of them is all there is.
+func Guess(set *members.Set) *State {
+	s := &State{Roots: map[ondisk.BtreeID]Root{}, Overlay: newOverlay()}
+	if bl, err := set.SB.Blacklist(); err == nil {
+		for _, r := range bl {
+			s.Blacklist.add(r.Start, r.End)
+		}
+	}
+	for b := range ondisk.BtreeID(ondisk.NrBtrees) {
+		if !b.Derived() {
+			s.Roots[b] = Root{Lost: true, Guessed: true}
+		}
+	}
+	return s
 }
 
 // readJournal decides which entries count (chapter 03 section 6) and collects
@@ -99,8 +124,13 @@ func (s *State) readJournal(ctx context.Context, set *members.Set) error {
 	if len(all) == 0 {
 		return &errs.Error{Where: errs.Nowhere, Kind: errs.ErrCorrupt, Reason: "dirty_but_no_journal_entries"}
 	}
-	// Bit flips in a seq must not decide anything: entries lie together.
-	mid := all[len(all)/2].Seq
+	// Bit flips in a seq must not decide anything: entries lie together, and the
+	// good ones say where.
+	good := slices.DeleteFunc(slices.Clone(all), func(e *Entry) bool { return !e.Good })
+	if len(good) == 0 {
+		good = all
+	}
+	mid := good[len(good)/2].Seq
 	all = slices.DeleteFunc(all, func(e *Entry) bool {
 		return e.Seq > mid && e.Seq-mid > math.MaxInt32 || e.Seq < mid && mid-e.Seq > math.MaxInt32
 	})
@@ -202,6 +232,10 @@ func (s *State) early(set *members.Set, e ondisk.JsetEntry, seq uint64) {
 	switch e.Type {
 	case ondisk.EntryBtreeRoot:
 		if len(e.Data) == 0 {
+			// Its writer could not read it either; an older one may still do.
+			if _, have := s.Roots[e.Btree]; !have && e.Btree < ondisk.MaxBtrees {
+				s.Roots[e.Btree] = Root{Lost: true}
+			}
 			return
 		}
 		kv, n, err := ondisk.DecodeKV(e.Data)

@@ -47,6 +47,7 @@ func (v *Volume) EncodeJset(j Jset) []byte {
 		j.Header(&h)
 	}
 	b := append(h.Append(nil), payload...)
+	b = b[:min(int64(len(b)), max(h.Bytes(), ondisk.JsetHeaderSize))]
 	n := crypt.JournalNonce(h.Seq)
 	if h.CsumType().Encrypted() {
 		crypt.XOR(v.Key, n, b[ondisk.JsetCryptStart:])
