@@ -126,6 +126,10 @@ func (t *Trees) Root(ctx context.Context, b ondisk.BtreeID) (*Node, error) {
 		if ctx.Err() != nil {
 			return nil, err
 		}
+		if r.Guessed {
+			// Nothing of it anywhere: it never had a key, as far as one can tell.
+			return &Node{Btree: b, Max: ondisk.SPosMax, Suspect: err}, nil
+		}
 		return nil, &DamageError{b, ondisk.PosMin, ondisk.SPosMax, err}
 	}
 	if r.Lost {

@@ -4,6 +4,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/gobcachefs/gobcachefs/block"
@@ -52,7 +53,12 @@ func Open(ctx context.Context, readers []block.Reader, o Options) (*Engine, erro
 	}
 	e := &Engine{Set: set}
 	if e.State, err = journal.Load(ctx, set); err != nil {
-		return nil, fmt.Errorf("journal: %w", err)
+		err = fmt.Errorf("journal: %w", err)
+		if !o.Salvage || !errors.Is(err, errs.ErrCorrupt) {
+			return nil, err
+		}
+		o.Members.Warn(err)
+		e.State = journal.Guess(set)
 	}
 	e.Trees = btree.New(set, e.State, btree.Config{CacheBytes: o.CacheBytes, Salvage: o.Salvage, Warn: o.Members.Warn})
 	e.Gens = alloc.NewGens(set, e.Trees)

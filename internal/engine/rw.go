@@ -72,6 +72,9 @@ func OpenWrite(ctx context.Context, readers []block.Reader, o WriteOptions) (*RW
 	if err != nil {
 		return nil, err
 	}
+	if err := whole(state); err != nil {
+		return nil, err
+	}
 	rw, err := start(ctx, set, state, o)
 	if err != nil {
 		return nil, err
@@ -81,6 +84,20 @@ func OpenWrite(ctx context.Context, readers []block.Reader, o WriteOptions) (*RW
 	}
 	rw.Files = objects.New(set, rw.Trees, rw.Snaps, rw.Data)
 	return rw, nil
+}
+
+// whole refuses a state with a part missing: what is written on top of it would
+// make the loss final.
+func whole(state *journal.State) error {
+	for b, r := range state.Roots {
+		if r.Lost {
+			return errs.Corruptf("btree_root_bkey_invalid", "the root of btree %v is lost: the volume must be repaired before it is written", b)
+		}
+	}
+	if len(state.Missing) > 0 {
+		return errs.Corruptf("journal_entries_missing", "entries %d-%d: the volume must be repaired before it is written", state.Missing[0].Start, state.Missing[0].End-1)
+	}
+	return nil
 }
 
 // start builds the writing engine in a journal state and marks the volume dirty.
