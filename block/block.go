@@ -28,7 +28,8 @@ type Reader interface {
 	// that fails to deliver gives errs.ErrIO with device and sector. An empty
 	// p reads nothing and succeeds.
 	ReadAt(p []byte, off int64) (n int, err error)
-	// Size is the length in bytes. It does not change while the device is open.
+	// Size is the length in bytes. It does not change while the device is open,
+	// but by Resize of a Resizer.
 	Size() int64
 	// Info says what the device is.
 	Info() Info
@@ -39,15 +40,31 @@ type Reader interface {
 // Writer is a device opened to write.
 type Writer interface {
 	Reader
-	// WriteAt writes all of p at byte off, or returns an error; it does not
-	// extend the device. Written bytes are read back at once, and are on
-	// stable storage after the next Flush.
+	// WriteAt writes all of p at byte off, or returns an error with the number
+	// of bytes at the start of p that were written; it does not extend the
+	// device (errs.ErrUsage, before anything is written). Written bytes are
+	// read back at once, and are on stable storage after the next Flush. p may
+	// be reused when it returns.
 	WriteAt(p []byte, off int64) (n int, err error)
-	// Flush returns when everything written before is on stable storage.
+	// Flush returns when everything that was written before it was called is on
+	// stable storage. When it fails, what was written since the last good Flush
+	// may be lost, in part and in any order, and no later Flush succeeds: the
+	// system may have dropped those bytes, and reports that once only.
 	Flush(ctx context.Context) error
-	// Discard says that n bytes at off are no longer needed. What they read
-	// as afterwards is undefined.
+	// Discard says that n bytes at off are no longer needed. What they read as
+	// afterwards is undefined. It is a hint: where the device has no such thing
+	// it does nothing and succeeds.
 	Discard(ctx context.Context, off, n int64) error
+}
+
+// Resizer is a Writer whose size can change: an image file, or memory.
+type Resizer interface {
+	Writer
+	// Resize makes the device size bytes long. Bytes that it gains read as
+	// zero, bytes that it loses are gone. The new size is on stable storage
+	// when it returns. Ranges that the old and the new size have in common can
+	// be read and written meanwhile.
+	Resize(ctx context.Context, size int64) error
 }
 
 // Kind says what sort of device it is.
@@ -71,15 +88,18 @@ type Info struct {
 	PhysicalBlock int    // smallest unit that the medium writes, in bytes
 	Rotational    bool   // a spinning disk, as far as the system knows
 	ReadOnly      bool   // the system would refuse to write it
-	Locked        bool   // an advisory shared lock is held until Close
+	Locked        bool   // an advisory lock is held until Close: shared by readers, a writer's alone
 	ID            string // identity: equal IDs mean the same device given twice; "" unknown
 }
 
 // Options changes how Open works. The zero value is what most callers want.
 type Options struct {
-	// NoLock opens without the advisory lock, so also beside a writer: what is
-	// read then may be torn.
+	// NoLock opens to read without the advisory lock, so also beside a writer:
+	// what is read then may be torn. A writer takes its lock always; with NoLock
+	// it goes on where the file system has no locks at all.
 	NoLock bool
+	// Force lets Create replace a file that exists.
+	Force bool
 	// SpoolLimit bounds the unpacked non-zero bytes of a compressed image;
 	// 0 means DefaultSpoolLimit, negative no bound.
 	SpoolLimit int64
@@ -99,7 +119,8 @@ type Options struct {
 
 // Open opens what name says: an http:// or https:// URL, or the path of a block
 // device, of a regular file, or of a zstd-compressed image (a regular file or
-// URL whose bytes start with the zstd magic). It opens to read, always.
+// URL whose bytes start with the zstd magic). It opens to read, always;
+// OpenWriter opens to write.
 //
 // ctx bounds the opening (which unpacks a compressed image), not the life of
 // the Reader. Errors: *fs.PathError for what the system refuses, errs.ErrBusy
@@ -107,16 +128,24 @@ type Options struct {
 // neither file nor device (and servers without range requests), errs.ErrUsage
 // for an empty name.
 func Open(ctx context.Context, name string, opts Options) (Reader, error) {
-	if err := ctx.Err(); err != nil {
+	if err := checkName(ctx, name); err != nil {
 		return nil, err
-	}
-	if name == "" {
-		return nil, &errs.Error{Where: errs.Nowhere, Kind: errs.ErrUsage, Reason: "empty device name"}
 	}
 	if isURL(name) {
 		return openHTTP(ctx, name, opts)
 	}
 	return openFile(ctx, name, opts)
+}
+
+// checkName is what all that open a name check first.
+func checkName(ctx context.Context, name string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if name == "" {
+		return &errs.Error{Where: errs.Nowhere, Kind: errs.ErrUsage, Reason: "empty device name"}
+	}
+	return nil
 }
 
 // isURL reports whether Open takes name for a URL.

@@ -16,7 +16,7 @@ import (
 type fileReader struct {
 	f      *os.File
 	info   Info
-	size   int64
+	size   atomic.Int64
 	align  int64 // raw devices of some systems take only multiples of this; 1 elsewhere
 	closed atomic.Bool
 }
@@ -47,11 +47,14 @@ func openFile(ctx context.Context, name string, opts Options) (Reader, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		if isBusy(err) {
-			err = &errs.Error{Where: where(name, -1), Kind: errs.ErrBusy, Cause: err}
+			err = busy(name, "device is in use", nil)
 		}
 		return nil, err
 	}
-	r, err := newFileReader(f, name, opts)
+	r, err := newFileReader(f, name)
+	if err == nil {
+		err = r.lockShared(opts)
+	}
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -71,8 +74,8 @@ func openFile(ctx context.Context, name string, opts Options) (Reader, error) {
 	return spoolZstd(ctx, r, opts)
 }
 
-// newFileReader asks f what it is, and locks it. f stays the caller's on error.
-func newFileReader(f *os.File, name string, opts Options) (*fileReader, error) {
+// newFileReader asks f what it is. f stays the caller's on error.
+func newFileReader(f *os.File, name string) (*fileReader, error) {
 	r := &fileReader{f: f, align: 1}
 	r.info = Info{Name: name, Kind: KindFile, LogicalBlock: SectorSize, PhysicalBlock: 4096}
 	var st fs.FileInfo
@@ -89,31 +92,43 @@ func newFileReader(f *os.File, name string, opts Options) (*fileReader, error) {
 		if err != nil {
 			return nil, ioError(name, -1, "cannot read the size of the device", err)
 		}
-		r.size, r.align = g.size, max(1, g.align)
+		r.size.Store(g.size)
+		r.align = max(1, g.align)
 		r.info.Kind = KindBlockdev
 		r.info.LogicalBlock = max(SectorSize, g.logical)
 		r.info.PhysicalBlock = max(r.info.LogicalBlock, g.physical)
 		r.info.Rotational, r.info.ReadOnly = g.rotational, g.readOnly
 		r.info.ID = deviceID(name, st)
 	case st.Mode().IsRegular():
-		r.size = st.Size()
+		r.size.Store(st.Size())
 		r.info.ReadOnly = st.Mode().Perm()&0o222 == 0
 		r.info.ID = fileID(f, st)
 	default:
 		return nil, notADevice(name, st.Mode())
 	}
+	return r, nil
+}
+
+// lockShared takes the lock of a reader, unless the options say not to.
+func (r *fileReader) lockShared(opts Options) error {
 	if opts.NoLock {
-		return r, nil
+		return nil
 	}
-	switch err := lockShared(f); {
+	switch err := lockFile(r.f, false); {
 	case err == nil:
 		r.info.Locked = true
 	case errors.Is(err, errs.ErrBusy):
-		return nil, &errs.Error{Where: where(name, -1), Kind: errs.ErrBusy, Reason: "locked by a program that writes it"}
+		return busy(r.info.Name, "locked by a program that writes it", r.f)
 	default:
 		// Not every file system has locks: Info says that none is held.
 	}
-	return r, nil
+	return nil
+}
+
+// busy is the error for a device that somebody else uses; users says who, as
+// far as that is known. f may be nil.
+func busy(name, reason string, f *os.File) error {
+	return &errs.Error{Where: where(name, -1), Kind: errs.ErrBusy, Reason: reason, Got: users(name, f)}
 }
 
 // notADevice is the error for directories, fifos, sockets and terminals.
@@ -138,11 +153,12 @@ func (r *fileReader) ReadAt(p []byte, off int64) (int, error) {
 	if r.closed.Load() {
 		return 0, errClosed(r.info.Name)
 	}
-	avail, end, done := checkRange(r.info.Name, len(p), off, r.size)
+	size := r.size.Load()
+	avail, end, done := checkRange(r.info.Name, len(p), off, size)
 	if done {
 		return 0, end
 	}
-	n, err := readAligned(r.f, p[:avail], off, r.align, r.size)
+	n, err := readAligned(r.f, p[:avail], off, r.align, size)
 	if n == avail {
 		return n, end
 	}
@@ -163,7 +179,7 @@ func readError(name string, off int64, err error) error {
 }
 
 // Size implements Reader.
-func (r *fileReader) Size() int64 { return r.size }
+func (r *fileReader) Size() int64 { return r.size.Load() }
 
 // Info implements Reader.
 func (r *fileReader) Info() Info { return r.info }

@@ -14,6 +14,7 @@ const (
 	dkiocGetBlockCount        = 0x40086419
 	dkiocIsWritable           = 0x4004641d
 	dkiocGetPhysicalBlockSize = 0x4004644d
+	dkiocSynchronizeCache     = 0x20006416
 )
 
 // isDisk reports whether a file may be a device that holds a volume: /dev/diskN
@@ -58,3 +59,16 @@ func probe(f *os.File) (geometry, error) {
 	})
 	return g, errors.Join(err, opErr)
 }
+
+// flushFile returns when the bytes of f are on stable storage: fsync alone only
+// hands them to the drive here. Sync asks for F_FULLFSYNC, which devices do not
+// know.
+func flushFile(f *os.File, device bool) error {
+	if err := f.Sync(); err != nil || !device {
+		return err
+	}
+	return control(f, func(fd uintptr) error { return unix.IoctlSetInt(int(fd), dkiocSynchronizeCache, 0) })
+}
+
+// discardRange does nothing here.
+func discardRange(*os.File, bool, int64, int64) error { return errors.ErrUnsupported }

@@ -45,3 +45,22 @@ func ioctl(fd uintptr, req uintptr, arg unsafe.Pointer) error {
 	}
 	return nil
 }
+
+// flushFile returns when the bytes of f are on stable storage: a device has a
+// request of its own for that.
+func flushFile(f *os.File, device bool) error {
+	if !device {
+		return f.Sync()
+	}
+	return control(f, func(fd uintptr) error { return ioctl(fd, unix.DIOCGFLUSH, nil) })
+}
+
+// discardRange frees a range of a device, in whole sectors; errors.ErrUnsupported
+// for files.
+func discardRange(f *os.File, device bool, off, n int64) error {
+	if !device {
+		return errors.ErrUnsupported
+	}
+	arg := [2]int64{off, n}
+	return control(f, func(fd uintptr) error { return ioctl(fd, unix.DIOCGDELETE, unsafe.Pointer(&arg)) })
+}

@@ -52,16 +52,21 @@ func probe(f *os.File) (geometry, error) {
 	return g, errors.Join(err, opErr)
 }
 
-// lockShared takes a shared lock of the open file description on the whole
-// file, which a writer's exclusive one excludes.
-func lockShared(f *os.File) error {
+// lockFile takes a lock of the open file description on the whole file: a
+// writer's is exclusive, readers share theirs. errs.ErrBusy: somebody has one
+// that excludes it.
+func lockFile(f *os.File, exclusive bool) error {
+	how := int16(unix.F_RDLCK)
+	if exclusive {
+		how = unix.F_WRLCK
+	}
 	c, err := f.SyscallConn()
 	if err != nil {
 		return err
 	}
 	var opErr error
 	err = c.Control(func(fd uintptr) {
-		opErr = unix.FcntlFlock(fd, unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_RDLCK, Whence: io.SeekStart})
+		opErr = unix.FcntlFlock(fd, unix.F_OFD_SETLK, &unix.Flock_t{Type: how, Whence: io.SeekStart})
 	})
 	if err == nil {
 		err = opErr
@@ -70,6 +75,48 @@ func lockShared(f *os.File) error {
 		return errs.ErrBusy
 	}
 	return err
+}
+
+// openToWrite opens a file or device. A device is opened for this program alone:
+// one that is mounted, swapped to, or part of another device is refused.
+func openToWrite(name string, device bool) (*os.File, error) {
+	flags := os.O_RDWR
+	if device {
+		flags |= unix.O_EXCL
+	}
+	return os.OpenFile(name, flags, 0)
+}
+
+// flushFile returns when the bytes of f, and what is needed to find them, are on
+// stable storage.
+func flushFile(f *os.File, _ bool) error {
+	return control(f, func(fd uintptr) error { return noIntr(func() error { return unix.Fdatasync(int(fd)) }) })
+}
+
+// discardRange frees a range of a file or device: errors.ErrUnsupported where
+// there is no such thing. A device takes only whole sectors.
+func discardRange(f *os.File, device bool, off, n int64) error {
+	return control(f, func(fd uintptr) error {
+		if !device {
+			return noIntr(func() error {
+				return unix.Fallocate(int(fd), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+			})
+		}
+		arg := [2]uint64{uint64(off), uint64(n)}
+		if _, _, e := unix.Syscall(unix.SYS_IOCTL, fd, unix.BLKDISCARD, uintptr(unsafe.Pointer(&arg))); e != 0 {
+			return os.NewSyscallError("BLKDISCARD", e)
+		}
+		return nil
+	})
+}
+
+// noIntr calls f until no signal interrupts it.
+func noIntr(f func() error) error {
+	for {
+		if err := f(); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
 }
 
 // deviceID names a device by its number, so that two nodes of one device match.

@@ -18,6 +18,7 @@ const (
 	ioctlDiskGetDriveGeometry = 0x70000
 	ioctlDiskGetLengthInfo    = 0x7405c
 	ioctlDiskIsWritable       = 0x70024
+	fsctlLockVolume           = 0x90018
 )
 
 // rawDeviceName reports whether name is in the device namespace, as
@@ -63,16 +64,57 @@ func probe(f *os.File) (geometry, error) {
 	return g, errors.Join(err, opErr)
 }
 
-// lockShared takes a shared lock on one byte that no file reaches: locks are
-// mandatory here, and this one must keep only writers of this package away.
-func lockShared(f *os.File) error {
+// openToWrite opens a file or device. A volume with a drive letter is locked,
+// which fails while a file system on it is in use.
+func openToWrite(name string, device bool) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil || !device {
+		return f, err
+	}
+	if vol := strings.TrimPrefix(name, `\\.\`); len(vol) == 2 && vol[1] == ':' {
+		c, err := f.SyscallConn()
+		if err == nil {
+			var opErr error
+			err = c.Control(func(fd uintptr) {
+				var n uint32
+				opErr = windows.DeviceIoControl(windows.Handle(fd), fsctlLockVolume, nil, 0, nil, 0, &n, nil)
+			})
+			err = errors.Join(err, opErr)
+		}
+		if err != nil {
+			f.Close()
+			return nil, &errs.Error{Where: where(name, -1), Kind: errs.ErrBusy, Reason: "device is in use", Cause: err}
+		}
+	}
+	return f, nil
+}
+
+// flushFile returns when the bytes of f are on stable storage.
+func flushFile(f *os.File, _ bool) error { return f.Sync() }
+
+// discardRange does nothing here.
+func discardRange(*os.File, bool, int64, int64) error { return errors.ErrUnsupported }
+
+// syncDir has nothing to do here: entries of directories are in the journal of
+// the file system.
+func syncDir(string) error { return nil }
+
+// lockFile takes a lock on one byte that no file reaches, as locks are mandatory
+// here and this one is between programs of this package: a writer's is
+// exclusive, readers share theirs. errs.ErrBusy: somebody has one that excludes
+// it.
+func lockFile(f *os.File, exclusive bool) error {
+	how := uint32(windows.LOCKFILE_FAIL_IMMEDIATELY)
+	if exclusive {
+		how |= windows.LOCKFILE_EXCLUSIVE_LOCK
+	}
 	c, err := f.SyscallConn()
 	if err != nil {
 		return err
 	}
 	var opErr error
 	err = c.Control(func(fd uintptr) {
-		opErr = windows.LockFileEx(windows.Handle(fd), windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0,
+		opErr = windows.LockFileEx(windows.Handle(fd), how, 0, 1, 0,
 			&windows.Overlapped{Offset: 0xfffffffe, OffsetHigh: 0x7fffffff})
 	})
 	if err == nil {

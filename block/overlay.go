@@ -117,13 +117,25 @@ func (o *Overlay) WriteAt(p []byte, off int64) (int, error) {
 }
 
 // Flush implements Writer; memory has nothing to flush.
-func (o *Overlay) Flush(ctx context.Context) error { return ctx.Err() }
+func (o *Overlay) Flush(ctx context.Context) error {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	if o.closed {
+		return errClosed(o.base.Info().Name)
+	}
+	return ctx.Err()
+}
 
 // Discard implements Writer. It changes nothing, as what a discarded range
 // reads as is undefined anyhow.
 func (o *Overlay) Discard(ctx context.Context, off, n int64) error {
 	if err := checkWrite(o.base.Info().Name, n, off, o.base.Size()); err != nil {
 		return err
+	}
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	if o.closed {
+		return errClosed(o.base.Info().Name)
 	}
 	return ctx.Err()
 }

@@ -4,8 +4,9 @@ import (
 	"bytes"
 	"context"
 	"io"
-
 	"sync"
+
+	"github.com/gobcachefs/gobcachefs/errs"
 )
 
 // pageSize is the unit in which Sparse and Overlay keep bytes.
@@ -22,7 +23,7 @@ type Sparse struct {
 	closed bool
 }
 
-var _ Writer = (*Sparse)(nil)
+var _ Resizer = (*Sparse)(nil)
 
 // NewSparse makes a device of size bytes, all zero.
 func NewSparse(name string, size int64) *Sparse {
@@ -51,9 +52,9 @@ func ReadSparse(name string, r io.Reader) (*Sparse, error) {
 
 // ReadAt implements Reader.
 func (s *Sparse) ReadAt(p []byte, off int64) (int, error) {
-	n, end, done := checkRange(s.name, len(p), off, s.size)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	n, end, done := checkRange(s.name, len(p), off, s.size)
 	if s.closed {
 		return 0, errClosed(s.name)
 	}
@@ -73,11 +74,11 @@ func (s *Sparse) ReadAt(p []byte, off int64) (int, error) {
 
 // WriteAt implements Writer. Zeros take memory only where a page is in use.
 func (s *Sparse) WriteAt(p []byte, off int64) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if err := checkWrite(s.name, int64(len(p)), off, s.size); err != nil {
 		return 0, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.closed {
 		return 0, errClosed(s.name)
 	}
@@ -97,21 +98,34 @@ func (s *Sparse) WriteAt(p []byte, off int64) (int, error) {
 }
 
 // Flush implements Writer; memory has nothing to flush.
-func (s *Sparse) Flush(ctx context.Context) error { return ctx.Err() }
+func (s *Sparse) Flush(ctx context.Context) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return errClosed(s.name)
+	}
+	return ctx.Err()
+}
 
 // Discard implements Writer: the range reads as zero afterwards.
 func (s *Sparse) Discard(ctx context.Context, off, n int64) error {
-	if err := checkWrite(s.name, n, off, s.size); err != nil {
-		return err
-	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := checkWrite(s.name, n, off, s.size); err != nil {
+		return err
+	}
 	if s.closed {
 		return errClosed(s.name)
 	}
+	s.zero(off, n)
+	return nil
+}
+
+// zero makes a range read as zero, with the lock held.
+func (s *Sparse) zero(off, n int64) {
 	drop := func(page int64) {
 		pg, ok := s.pages[page]
 		if !ok {
@@ -130,14 +144,37 @@ func (s *Sparse) Discard(ctx context.Context, off, n int64) error {
 		for page := range s.pages {
 			drop(page)
 		}
-		return nil
+		return
 	}
 	eachPage(off, n, func(page, _, _, _ int64) { drop(page) })
+}
+
+// Resize implements Resizer.
+func (s *Sparse) Resize(ctx context.Context, size int64) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if size < 0 {
+		return &errs.Error{Where: where(s.name, -1), Kind: errs.ErrUsage, Reason: "negative device size"}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return errClosed(s.name)
+	}
+	if size < s.size {
+		s.zero(size, s.size-size)
+	}
+	s.size = size
 	return nil
 }
 
 // Size implements Reader.
-func (s *Sparse) Size() int64 { return s.size }
+func (s *Sparse) Size() int64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.size
+}
 
 // InUse is the memory that the pages take, in bytes.
 func (s *Sparse) InUse() int64 {

@@ -7,11 +7,11 @@ import (
 	"syscall"
 
 	"github.com/gobcachefs/gobcachefs/block"
-	"github.com/gobcachefs/gobcachefs/errs"
 )
 
-// Rule makes reads that touch a range of the device go wrong. Make one with
-// EIO, Short, Flip, Zero or Gate, and change its fields where needed.
+// Rule makes reads that touch a range of the device go wrong; those of
+// faultwrite.go do so with writes and flushes. Make one with EIO, Short, Flip,
+// Zero or Gate, and change its fields where needed.
 type Rule struct {
 	Off int64 // first byte
 	N   int64 // bytes; 0 means to the end of the device
@@ -19,10 +19,22 @@ type Rule struct {
 	// Times how many it then acts on; 0 means all.
 	Skip, Times int
 
+	on   operation
 	do   action
 	mask byte
+	by   int64 // of a misdirected write
 	gate *GateControl
 }
+
+// operation is what a rule acts on.
+type operation int
+
+const (
+	onRead operation = iota
+	onWrite
+	onFlush
+	onDiscard
+)
 
 type action int
 
@@ -32,6 +44,8 @@ const (
 	doFlip
 	doZero
 	doGate
+	doLose
+	doMisdirect
 )
 
 // EIO fails reads that touch n bytes at off, as a disk does that cannot read a
@@ -86,16 +100,18 @@ type Fault struct {
 	block.Reader
 	mu    sync.Mutex
 	rules []Rule
-	seen  []int // per rule: reads that touched its range
+	seen  []int // per rule: operations that touched its range
 	reads []Read
 	bytes int64
+	ops   int // of all kinds
+	last  int // the device dies when ops gets past it; negative: it does not
 }
 
 var _ block.Reader = (*Fault)(nil)
 
 // NewFault makes a device that passes everything through until rules are added.
 func NewFault(base block.Reader, rules ...Rule) *Fault {
-	f := &Fault{Reader: base}
+	f := &Fault{Reader: base, last: -1}
 	f.Add(rules...)
 	return f
 }
@@ -112,7 +128,52 @@ func (f *Fault) Add(rules ...Rule) {
 func (f *Fault) Clear() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.rules, f.seen = nil, nil
+	f.rules, f.seen, f.last = nil, nil, -1
+}
+
+// DieAfter makes the device die after n more operations of any kind: all later
+// ones fail. Clear brings it back.
+func (f *Fault) DieAfter(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.last = f.ops + n
+}
+
+// Ops is how many operations of any kind there were, dead or alive.
+func (f *Fault) Ops() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ops
+}
+
+// begin counts an operation and says which rules act on it, with the lock held.
+func (f *Fault) begin(on operation, off, n int64) (act []Rule, err error) {
+	f.ops++
+	if f.last >= 0 && f.ops > f.last {
+		return nil, injected(f, off, syscall.ENXIO)
+	}
+	for i, r := range f.rules {
+		if r.N == 0 {
+			r.N = max(0, f.Size()-r.Off)
+		}
+		if r.on != on || (on != onFlush && (off >= r.Off+r.N || off+n <= r.Off)) {
+			continue
+		}
+		f.seen[i]++
+		if f.seen[i] > r.Skip && (r.Times == 0 || f.seen[i] <= r.Skip+r.Times) {
+			act = append(act, r)
+		}
+	}
+	return act, nil
+}
+
+// pass waits at the gates among the rules.
+func pass(act []Rule) {
+	for _, r := range act {
+		if r.do == doGate {
+			r.gate.wait()
+		}
+	}
 }
 
 // Reads is how many reads there were.
@@ -161,26 +222,13 @@ func (f *Fault) ReadAt(p []byte, off int64) (int, error) {
 	f.mu.Lock()
 	f.reads = append(f.reads, Read{off, len(p)})
 	f.bytes += int64(len(p))
-	var act []Rule
-	for i, r := range f.rules {
-		if r.N == 0 {
-			r.N = max(0, f.Size()-r.Off)
-		}
-		if off >= r.Off+r.N || off+int64(len(p)) <= r.Off {
-			continue
-		}
-		f.seen[i]++
-		if f.seen[i] > r.Skip && (r.Times == 0 || f.seen[i] <= r.Skip+r.Times) {
-			act = append(act, r)
-		}
-	}
+	act, err := f.begin(onRead, off, int64(len(p)))
 	f.mu.Unlock()
-
-	for _, r := range act {
-		if r.do == doGate {
-			r.gate.wait()
-		}
+	if err != nil {
+		clear(p)
+		return 0, err
 	}
+	pass(act)
 	n, err := f.Reader.ReadAt(p, off)
 	for _, r := range act {
 		from, to := max(0, r.Off-off), min(int64(n), r.Off+r.N-off)
@@ -203,9 +251,7 @@ func (f *Fault) ReadAt(p []byte, off int64) (int, error) {
 		}
 		switch r.do {
 		case doEIO:
-			w := errs.Nowhere
-			w.Path, w.Sector = f.Info().Name, (off+int64(from))/block.SectorSize
-			n, err = min(n, from), &errs.Error{Where: w, Kind: errs.ErrIO, Reason: "injected", Cause: syscall.EIO}
+			n, err = min(n, from), injected(f, off+int64(from), syscall.EIO)
 		case doShort:
 			n, err = min(n, from), io.ErrUnexpectedEOF
 		}
