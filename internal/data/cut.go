@@ -73,3 +73,8 @@ func allocated(t ondisk.KeyType) bool {
 	}
 	return false
 }
+
+// CutFront drops the first n sectors of an extent key.
+func CutFront(kv ondisk.KV, n uint32, sizes *ondisk.ExtentTypeSizes) (ondisk.KV, error) {
+	return cutFront(kv, n, sizes)
+}

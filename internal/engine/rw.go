@@ -83,6 +83,13 @@ func OpenWrite(ctx context.Context, readers []block.Reader, o WriteOptions) (*RW
 		return nil, err
 	}
 	rw.Files = objects.New(set, rw.Trees, rw.Snaps, rw.Data)
+	if !state.Clean {
+		w := rw.Writer()
+		defer w.Close()
+		if err := w.Recover(ctx); err != nil {
+			return nil, err
+		}
+	}
 	return rw, nil
 }
 
@@ -150,6 +157,12 @@ func start(ctx context.Context, set *members.Set, state *journal.State, o WriteO
 	err = ws.Update(ctx, func(sb *ondisk.Superblock) error {
 		sb.SetClean(false)
 		sb.Features[0] |= always
+		sb.SetFeature(ondisk.FeatureInlineData, true)
+		for _, name := range []string{"compression", "background_compression"} {
+			if o, ok := ondisk.FindOption(name); ok && o.Get(sb)&15 != 0 {
+				sb.SetFeature(ondisk.FeatureIncompressible, true)
+			}
+		}
 		if err := alloc.AddReplicas(sb, ondisk.DataJournal, 1, rw.J.Devices()); err != nil {
 			return err
 		}

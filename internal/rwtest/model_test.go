@@ -139,8 +139,71 @@ func (f *fixture) step(ctx context.Context) {
 		return err == nil
 	}
 	d := f.dir()
-	switch f.r.IntN(12 + f.snaps) {
-	case 12: // snapshot of any subvolume into any directory
+	switch f.r.IntN(15 + f.snaps) {
+	case 12: // fallocate
+		_, n := f.child(d)
+		if n == nil || n.dir || n.link != "" || len(n.data) == 0 {
+			return
+		}
+		const block = 4096
+		off, size := f.r.IntN(len(n.data)+5000), 1+f.r.IntN(60000)
+		grow := func(to int) {
+			if to > len(n.data) {
+				n.data = append(n.data, make([]byte, to-len(n.data))...)
+			}
+		}
+		mode := []int{0, objects.FallocKeepSize, objects.FallocPunch | objects.FallocKeepSize, objects.FallocZero, objects.FallocInsert, objects.FallocCollapse}[f.r.IntN(6)]
+		var want error
+		switch mode {
+		case objects.FallocInsert, objects.FallocCollapse:
+			off, size = off/block*block, (size+block-1)/block*block
+			if off >= len(n.data) || mode == objects.FallocCollapse && off+size >= len(n.data) {
+				want = syscall.EINVAL
+			}
+		}
+		_, err := f.w.Fallocate(ctx, n.id, mode, uint64(off), uint64(size))
+		if !check(err, want) {
+			return
+		}
+		switch mode {
+		case 0:
+			grow(off + size)
+		case objects.FallocPunch | objects.FallocKeepSize:
+			for i := off; i < min(off+size, len(n.data)); i++ {
+				n.data[i] = 0
+			}
+		case objects.FallocZero:
+			grow(off + size)
+			clear(n.data[off : off+size])
+		case objects.FallocInsert:
+			n.data = slices.Insert(n.data, off, make([]byte, size)...)
+		case objects.FallocCollapse:
+			n.data = slices.Delete(n.data, off, off+size)
+		}
+	case 13, 14: // reflink
+		_, n := f.child(d)
+		_, x := f.child(f.dir())
+		if n == nil || n.dir || n.link != "" || len(n.data) == 0 || x == nil || x.dir || x.link != "" || x == n || x.id.Subvol != n.id.Subvol {
+			return
+		}
+		const block = 4096
+		from := f.r.IntN(len(n.data)) / block * block
+		size := len(n.data) - from
+		if f.r.IntN(2) == 0 && size > block {
+			size = (1 + f.r.IntN(size/block)) * block
+		}
+		to := f.r.IntN(len(x.data)+2*block) / block * block
+		if size%block != 0 && to+size < len(x.data) {
+			return // the kernel refuses a partial block in the middle
+		}
+		_, err := f.w.Reflink(ctx, n.id, uint64(from), x.id, uint64(to), uint64(size))
+		if check(err, nil) {
+			if to+size > len(x.data) {
+				x.data = append(x.data, make([]byte, to+size-len(x.data))...)
+			}
+			copy(x.data[to:], n.data[from:from+size])
+		}
+	case 15: // snapshot of any subvolume into any directory
 		var roots []*node
 		for _, x := range f.m.all {
 			if x == f.m.root || x.sub {
@@ -160,7 +223,7 @@ func (f *fixture) step(ctx context.Context) {
 			d.kids[name] = c
 			f.m.all = f.m.root.dirs(nil)
 		}
-	case 13: // delete a subvolume
+	case 16: // delete a subvolume
 		name, n := f.child(d)
 		if n == nil || !n.sub {
 			return
@@ -174,7 +237,7 @@ func (f *fixture) step(ctx context.Context) {
 			delete(d.kids, name)
 			f.m.all = f.m.root.dirs(nil)
 		}
-	case 14: // empty subvolume
+	case 17: // empty subvolume
 		name := f.name()
 		if d.kids[name] != nil {
 			return
