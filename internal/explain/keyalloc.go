@@ -106,6 +106,9 @@ func reconcileWork(k uint8) string {
 	return itoa(uint64(k))
 }
 
+// ReconcileWorkName names a kind of reconcile work.
+func ReconcileWorkName(k uint8) string { return reconcileWork(k) }
+
 func (w *w) accounting(kv ondisk.KV) {
 	a, err := ondisk.DecodeAccountingPos(kv.Pos, ondisk.AccountingFormOf(w.version()))
 	w.accountingPos(&a)
