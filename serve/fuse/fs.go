@@ -15,6 +15,7 @@ import (
 
 	"github.com/gobcachefs/gobcachefs"
 	"github.com/gobcachefs/gobcachefs/errs"
+	"github.com/gobcachefs/gobcachefs/ondisk"
 )
 
 // defaultCacheTime is Options.CacheTime when it is 0.
@@ -185,6 +186,22 @@ func (f *filesystem) Readlink(_ <-chan struct{}, h *gofuse.InHeader) ([]byte, go
 		return nil, f.fail("readlink", id, err)
 	}
 	return []byte(t), gofuse.OK
+}
+
+// StatFs implements gofuse.RawFileSystem. A volume whose counters cannot be read
+// is shown as full rather than not at all.
+func (f *filesystem) StatFs(_ <-chan struct{}, _ *gofuse.InHeader, out *gofuse.StatfsOut) gofuse.Status {
+	st, err := f.vol.Statfs(f.ctx)
+	if err != nil {
+		f.report("count the space of", f.nodes.root, err)
+		block := uint32(f.vol.Superblock().BlockSize) * 512
+		st = bcachefs.Statfs{BlockSize: block, NameLen: ondisk.NameMax}
+	}
+	*out = gofuse.StatfsOut{
+		Blocks: st.Blocks, Bfree: st.Free, Bavail: st.Avail, Files: st.Files, Ffree: st.FilesFree,
+		Bsize: st.BlockSize, Frsize: st.BlockSize, NameLen: st.NameLen,
+	}
+	return gofuse.OK
 }
 
 // Access implements gofuse.RawFileSystem. The kernel checks by itself and does

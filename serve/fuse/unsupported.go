@@ -10,6 +10,9 @@ import (
 	"github.com/gobcachefs/gobcachefs/errs"
 )
 
+// Supported says whether volumes can be mounted on this system.
+const Supported = false
+
 // Server would mount a volume: not on this system (nor on 32-bit Linux, where the
 // FUSE library does not build).
 type Server struct{}
