@@ -36,6 +36,9 @@ func (w *Writer) writePiece(ctx context.Context, id ID, p []byte, off uint64) (u
 	if in.IsDir() {
 		return 0, syscall.EISDIR
 	}
+	if in.Flags&ondisk.InodeImmutable != 0 || in.Flags&ondisk.InodeAppend != 0 && off < in.Size {
+		return 0, syscall.EPERM
+	}
 	end := off + uint64(len(p))
 	if off == 0 && end >= in.Size && len(p) <= w.InlineMax() {
 		return w.update(ctx, "write", id.Subvol, func(o *op) error {
@@ -150,6 +153,9 @@ func (w *Writer) Truncate(ctx context.Context, id ID, size uint64) (uint64, erro
 	}
 	if !in.IsRegular() {
 		return 0, syscall.EINVAL
+	}
+	if err := mayChange(&in); err != nil {
+		return 0, err
 	}
 	if size < in.Size && size%block != 0 {
 		// The rest of the last block must read as zeros when the file grows again.

@@ -26,6 +26,12 @@ func (w *Writer) Link(ctx context.Context, file, dir ID, name []byte) (uint64, e
 		if in.IsDir() {
 			return syscall.EPERM
 		}
+		if err := mayChange(&in); err != nil {
+			return err
+		}
+		if err := mayEnter(&d); err != nil {
+			return err
+		}
 		if reinherit(&in, &d) {
 			return syscall.EXDEV
 		}
@@ -103,6 +109,9 @@ func (w *Writer) remove(ctx context.Context, dir ID, name []byte, isDir bool) (u
 				return syscall.ENOTDIR
 			}
 			return syscall.EISDIR
+		}
+		if err := mayLeave(&d, &in); err != nil {
+			return err
 		}
 		if err := o.drop(&d, dir.Inum, kv.Pos.Offset, e.Inum, &in); err != nil {
 			return err
@@ -202,22 +211,15 @@ func (o *op) rename(fromNum uint64, oldName []byte, toNum uint64, newName []byte
 	if err != nil {
 		return 0, err
 	}
+	if err := mayLeave(&fd, &src); err != nil {
+		return 0, err
+	}
 	if src.IsDir() && toNum != fromNum {
-		// A directory must not move below itself.
-		for at, n := toNum, 0; ; n++ {
-			if at == se.Inum {
-				return 0, syscall.EINVAL
-			}
-			a, err := o.inode(at)
-			if err != nil || n > 4096 {
-				return 0, err
-			}
-			if a.Dir == 0 || a.Subvol != 0 {
-				break
-			}
-			at = a.Dir
+		if err := o.notBelow(toNum, se.Inum); err != nil {
+			return 0, err
 		}
 	}
+	before := src
 	if toNum != fromNum && reinherit(&src, td) && src.IsDir() {
 		return 0, syscall.EXDEV
 	}
@@ -236,8 +238,15 @@ func (o *op) rename(fromNum uint64, oldName []byte, toNum uint64, newName []byte
 	put := func(dir, slot uint64, d ondisk.Dirent) {
 		o.tx.Set(ondisk.BtreeDirents, ondisk.KV{Key: ondisk.Key{Pos: ondisk.Pos{Inode: dir, Offset: slot, Snapshot: o.v.ID}, Type: ondisk.KeyDirent}, Val: d.Append(nil)})
 	}
+	if !exists {
+		if err := mayEnter(td); err != nil {
+			return 0, err
+		}
+	}
 	src.Ctime = o.now
 	switch {
+	case exists && flags&RenameNoReplace != 0:
+		return 0, syscall.EEXIST
 	case flags&RenameExchange != 0:
 		if !exists {
 			return 0, syscall.ENOENT
@@ -252,8 +261,20 @@ func (o *op) rename(fromNum uint64, oldName []byte, toNum uint64, newName []byte
 		if err != nil {
 			return 0, err
 		}
+		if err := mayLeave(td, &dst); err != nil {
+			return 0, err
+		}
+		if dst.IsDir() && toNum != fromNum {
+			if err := o.notBelow(fromNum, de.Inum); err != nil {
+				return 0, err
+			}
+		}
+		dstBefore := dst
 		if toNum != fromNum && reinherit(&dst, &fd) && dst.IsDir() {
 			return 0, syscall.EXDEV
+		}
+		if err := o.rescan(de.Inum, &dstBefore, &dst); err != nil {
+			return 0, err
 		}
 		// Both names stay, what they name is swapped.
 		nd, ns := de, se
@@ -280,9 +301,6 @@ func (o *op) rename(fromNum uint64, oldName []byte, toNum uint64, newName []byte
 	case exists && de.Inum == se.Inum && de.Type == se.Type && dkv.Pos != skv.Pos:
 		return 0, nil // two names of one file: nothing to do, says POSIX
 	case exists && dkv.Pos != skv.Pos:
-		if flags&RenameNoReplace != 0 {
-			return 0, syscall.EEXIST
-		}
 		if de.Type == ondisk.DTSubvol {
 			return 0, syscall.EBUSY
 		}
@@ -296,6 +314,9 @@ func (o *op) rename(fromNum uint64, oldName []byte, toNum uint64, newName []byte
 		case !src.IsDir() && dst.IsDir():
 			return 0, syscall.EISDIR
 		}
+		if err := mayLeave(td, &dst); err != nil {
+			return 0, err
+		}
 		if err := o.drop(td, toNum, dkv.Pos.Offset, de.Inum, &dst); err != nil {
 			return 0, err
 		}
@@ -308,6 +329,8 @@ func (o *op) rename(fromNum uint64, oldName []byte, toNum uint64, newName []byte
 		}
 		src.Dir, src.DirOffset = toNum, dkv.Pos.Offset
 		o.moved(&fd, td, &src, fromNum != toNum)
+	case exists && string(oldName) == string(newName):
+		return 0, nil
 	case exists:
 		// The same entry: at most the spelling changes.
 		put(toNum, skv.Pos.Offset, ne)
@@ -329,6 +352,9 @@ func (o *op) rename(fromNum uint64, oldName []byte, toNum uint64, newName []byte
 		src.Dir, src.DirOffset = toNum, slot
 		o.moved(&fd, td, &src, fromNum != toNum)
 	}
+	if err := o.rescan(se.Inum, &before, &src); err != nil {
+		return 0, err
+	}
 	if err := o.putInode(se.Inum, &src); err != nil {
 		return 0, err
 	}
@@ -345,6 +371,24 @@ func (o *op) rename(fromNum uint64, oldName []byte, toNum uint64, newName []byte
 	return gone, nil
 }
 
+// notBelow refuses to move a directory below itself: at is where it would go.
+func (o *op) notBelow(at, inum uint64) error {
+	for range 1 << 16 {
+		if at == inum {
+			return syscall.EINVAL
+		}
+		a, err := o.inode(at)
+		if err != nil {
+			return err
+		}
+		if a.Dir == 0 || a.Subvol != 0 {
+			return nil
+		}
+		at = a.Dir
+	}
+	return syscall.ELOOP
+}
+
 // moved counts a directory that went from one to another.
 func (o *op) moved(from, to, src *ondisk.Inode, other bool) {
 	if other && src.IsDir() {
@@ -354,10 +398,26 @@ func (o *op) moved(from, to, src *ondisk.Inode, other bool) {
 }
 
 // SetXattr stores an extended attribute, RemoveXattr removes one.
+//
+// The names bcachefs.OPTION set and unset options of the file (chapter 04 section
+// 1.6); bcachefs_effective.OPTION is taken and ignored.
 func (w *Writer) SetXattr(ctx context.Context, id ID, name string, value []byte, flags int) (uint64, error) {
+	if opt, virtual, err := inodeOption(w.set.SB, name); virtual {
+		if err != nil || opt == nil {
+			return 0, err
+		}
+		v, err := opt.Parse(string(value), w.target)
+		if err != nil {
+			return 0, err
+		}
+		return w.setOption(ctx, id, opt, v, true)
+	}
 	return w.update(ctx, "setxattr", id.Subvol, func(o *op) error {
 		in, err := o.inode(id.Inum)
 		if err != nil {
+			return err
+		}
+		if err := mayChange(&in); err != nil {
 			return err
 		}
 		if err := o.setXattr(id.Inum, &in, name, value, flags); err != nil {
@@ -370,9 +430,18 @@ func (w *Writer) SetXattr(ctx context.Context, id ID, name string, value []byte,
 
 // RemoveXattr removes an extended attribute.
 func (w *Writer) RemoveXattr(ctx context.Context, id ID, name string) (uint64, error) {
+	if opt, virtual, err := inodeOption(w.set.SB, name); virtual {
+		if err != nil || opt == nil {
+			return 0, err
+		}
+		return w.setOption(ctx, id, opt, 0, false)
+	}
 	return w.update(ctx, "removexattr", id.Subvol, func(o *op) error {
 		in, err := o.inode(id.Inum)
 		if err != nil {
+			return err
+		}
+		if err := mayChange(&in); err != nil {
 			return err
 		}
 		if err := o.removeXattr(id.Inum, &in, name); err != nil {

@@ -375,6 +375,11 @@ type Spec struct {
 	// in), Inline data that goes into the key.
 	Data   []ondisk.KV
 	Inline []byte
+	// Inherit makes the file as a system call would: a directory with the setgid
+	// bit gives its group, one with a default ACL its ACLs, and only without one
+	// Umask is taken off the mode. Else everything is as said, for copies.
+	Inherit bool
+	Umask   uint16
 }
 
 // Xattr is an extended attribute by its full name; POSIX ACLs have the form of
@@ -389,13 +394,32 @@ func (o *op) create(dirNum uint64, dir *ondisk.Inode, name []byte, s *Spec) (uin
 	if err := CheckName(name); err != nil {
 		return 0, ondisk.Inode{}, err
 	}
-	if dir.Unlinked() {
-		return 0, ondisk.Inode{}, syscall.ENOENT
+	if err := mayEnter(dir); err != nil {
+		return 0, ondisk.Inode{}, err
 	}
 	inum, err := o.newInum()
 	if err != nil {
 		return 0, ondisk.Inode{}, err
 	}
+	in, err := o.newInode(inum, dirNum, dir, s)
+	if err != nil {
+		return 0, in, err
+	}
+	if in.IsDir() {
+		dir.Nlink++
+	}
+	d := ondisk.Dirent{Type: uint8(in.Mode >> 12), Inum: inum}
+	slot, err := o.addDirent(dirNum, dir, name, d)
+	if err != nil {
+		return 0, in, err
+	}
+	in.Dir, in.DirOffset = dirNum, slot
+	return inum, in, o.putInode(inum, &in)
+}
+
+// newInode makes an inode for a directory, with data and attributes, but without
+// a name. The caller stores it.
+func (o *op) newInode(inum, dirNum uint64, dir *ondisk.Inode, s *Spec) (ondisk.Inode, error) {
 	t := func(x time.Time) int64 {
 		if x.IsZero() {
 			return o.now
@@ -413,20 +437,21 @@ func (o *op) create(dirNum uint64, dir *ondisk.Inode, name []byte, s *Spec) (uin
 	case ondisk.ModeChar, ondisk.ModeBlock:
 		in.SetDeviceNumber(s.RdevMajor, s.RdevMinor)
 	case ondisk.ModeDir:
-		dir.Nlink++
 		in.Size = 0
 	case ondisk.ModeSymlink:
 		in.Size = uint64(len(s.Target))
 	}
-	d := ondisk.Dirent{Type: uint8(in.Mode >> 12), Inum: inum}
-	slot, err := o.addDirent(dirNum, dir, name, d)
-	if err != nil {
-		return 0, in, err
+	if s.Inherit {
+		if err := o.inheritPosix(inum, &in, dirNum, dir, s.Umask); err != nil {
+			return in, err
+		}
 	}
-	in.Dir, in.DirOffset = dirNum, slot
 	inline := s.Inline
 	if in.IsSymlink() && s.Data == nil {
 		inline = s.Target
+	}
+	if len(inline) > ondisk.MaxValBytes {
+		return in, syscall.ENAMETOOLONG // a target that long must come as Data
 	}
 	if len(inline) > 0 {
 		in.Sectors += o.inline(inum, inline)
@@ -434,10 +459,10 @@ func (o *op) create(dirNum uint64, dir *ondisk.Inode, name []byte, s *Spec) (uin
 	in.Sectors += o.putExtents(inum, s.Data)
 	for _, x := range s.Xattrs {
 		if err := o.setXattr(inum, &in, x.Name, x.Value, 0); err != nil {
-			return 0, in, err
+			return in, err
 		}
 	}
-	return inum, in, o.putInode(inum, &in)
+	return in, nil
 }
 
 // inline stores the whole data of a small file in a key.

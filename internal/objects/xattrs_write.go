@@ -1,7 +1,6 @@
 package objects
 
 import (
-	"encoding/binary"
 	"syscall"
 
 	"github.com/gobcachefs/gobcachefs/errs"
@@ -26,21 +25,24 @@ func (o *op) setXattr(inum uint64, in *ondisk.Inode, name string, value []byte, 
 		if typ == ondisk.XattrACLDefault && !in.IsDir() {
 			return syscall.EACCES
 		}
-		acl, mode, extended, err := aclFromXattr(value)
+		acl, err := aclFromXattr(value)
 		if err != nil {
 			return err
 		}
-		if typ == ondisk.XattrACLAccess && mode >= 0 {
-			in.Mode = in.Mode&^0o777 | uint16(mode)
+		extended := true
+		if typ == ondisk.XattrACLAccess && acl != nil {
+			var perm uint16
+			perm, extended = aclMode(acl)
+			in.Mode = in.Mode&^0o777 | perm
 		}
-		if acl == nil || typ == ondisk.XattrACLAccess && !extended {
+		if acl == nil || !extended {
 			err := o.removeXattr(inum, in, name)
 			if err == errs.NoData {
 				err = nil
 			}
 			return err
 		}
-		value = acl
+		value = ondisk.AppendACL(nil, acl)
 	}
 	if len(stored) > 255 || len(value) > 1<<16-1 || 4+len(stored)+len(value) > ondisk.MaxValBytes {
 		return syscall.ERANGE
@@ -111,47 +113,4 @@ func (o *op) removeXattr(inum uint64, in *ondisk.Inode, name string) error {
 		}
 		return strhash.Xattr(in.StrHash, in.HashSeed, x.Type, x.Name), true
 	})
-}
-
-// aclFromXattr converts the value of a system.posix_acl_* attribute to what is
-// stored. mode is the permission bits that an access ACL implies, -1 if it is
-// empty; extended that the ACL says more than those bits.
-func aclFromXattr(b []byte) (acl []byte, mode int, extended bool, err error) {
-	if len(b) == 0 {
-		return nil, -1, false, nil
-	}
-	if len(b) < 4 || binary.LittleEndian.Uint32(b) != 2 || (len(b)-4)%8 != 0 {
-		return nil, -1, false, syscall.EINVAL
-	}
-	acl = binary.LittleEndian.AppendUint32(nil, 1)
-	group, mask := -1, -1
-	mode = 0
-	for b = b[4:]; len(b) > 0; b = b[8:] {
-		tag, perm, id := binary.LittleEndian.Uint16(b), binary.LittleEndian.Uint16(b[2:]), binary.LittleEndian.Uint32(b[4:])
-		acl = binary.LittleEndian.AppendUint16(acl, tag)
-		acl = binary.LittleEndian.AppendUint16(acl, perm)
-		switch tag {
-		case 1:
-			mode |= int(perm&7) << 6
-		case 4:
-			group = int(perm & 7)
-		case 0x10:
-			mask = int(perm & 7)
-			extended = true
-		case 0x20:
-			mode |= int(perm & 7)
-		case aclUser, aclGroup:
-			acl = binary.LittleEndian.AppendUint32(acl, id)
-			extended = true
-		default:
-			return nil, -1, false, syscall.EINVAL
-		}
-	}
-	if mask >= 0 {
-		group = mask
-	}
-	if group >= 0 {
-		mode |= group << 3
-	}
-	return acl, mode, extended, nil
 }
