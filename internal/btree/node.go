@@ -107,7 +107,7 @@ func (n *Node) Search(p ondisk.Pos) int {
 }
 
 func (n *Node) memory() int64 {
-	return int64(len(n.slots))*32 + int64(cap(n.vals)) + int64(len(n.versions))*16 + int64(len(n.ptrs))*72 + 512
+	return int64(len(n.slots))*32 + int64(cap(n.vals)) + int64(len(n.versions))*16 + int64(len(n.ptrs))*128 + 512
 }
 
 // want is what the parent says about a node.
@@ -145,8 +145,8 @@ type decoder struct {
 
 // decode checks and merges one copy of a node (chapter 02 section 5). raw holds
 // the whole copy and is decrypted in place. An error means that this copy cannot
-// be used; suspect that it can, but that a checksum did not match, and is only
-// possible in salvage mode.
+// be used; Node.Suspect that it can, but that a checksum did not match or that a
+// record is lost, and is only possible in salvage mode.
 func (d *decoder) decode(raw []byte, w want, dev uint8, sector uint64) (*Node, error) {
 	where := w.where()
 	where.Dev, where.Sector = int(dev), int64(sector)
@@ -178,6 +178,16 @@ func (d *decoder) decode(raw []byte, w want, dev uint8, sector uint64) (*Node, e
 	var format ondisk.BkeyFormat
 	for off := 0; off < limit; {
 		first := off == 0
+		// lost gives up the record, and the copy with it unless what follows can
+		// be salvaged: all records of a node carry its seq.
+		lost := func(err error) error {
+			if first || !d.salvage {
+				return err
+			}
+			n.Suspect = err
+			off = nextRecord(raw[:limit], off+block, block, hdr.Bset.Seq)
+			return nil
+		}
 		head := ondisk.NodeHeaderSize
 		bs := hdr.Bset
 		var sum ondisk.Csum = hdr.Csum
@@ -188,21 +198,31 @@ func (d *decoder) decode(raw []byte, w want, dev uint8, sector uint64) (*Node, e
 				return nil, errs.At(err, where)
 			}
 			if e.Bset.Seq != hdr.Bset.Seq {
-				if w.ptr.SectorsWritten != 0 {
-					return nil, bad("btree_node_data_missing", fmt.Sprintf("%d sectors", w.ptr.SectorsWritten), fmt.Sprint(off/512))
+				// Without a known end this is the end, unless more follows.
+				if w.ptr.SectorsWritten == 0 && nextRecord(raw[:limit], off+block, block, hdr.Bset.Seq) == limit {
+					break
 				}
-				break
+				if err := lost(bad("btree_node_data_missing", fmt.Sprintf("%d sectors", limit/512), fmt.Sprint(off/512))); err != nil {
+					return nil, err
+				}
+				continue
 			}
 			bs, sum = e.Bset, e.Csum
 		}
 		end := off + head + 8*int(bs.U64s)
 		next := off + (head+8*int(bs.U64s)+block-1)/block*block
 		if end > limit || next > limit && w.ptr.SectorsWritten != 0 || next > len(raw) {
-			return nil, bad("bset_past_end_of_btree_node", fmt.Sprintf("at most byte %d", limit), fmt.Sprint(next))
+			if err := lost(bad("bset_past_end_of_btree_node", fmt.Sprintf("at most byte %d", limit), fmt.Sprint(next))); err != nil {
+				return nil, err
+			}
+			continue
 		}
 		ct := bs.CsumType()
 		if ct >= ondisk.NrCsumTypes {
-			return nil, bad("bset_unknown_csum", "a known type", fmt.Sprint(uint8(ct)))
+			if err := lost(bad("bset_unknown_csum", "a known type", fmt.Sprint(uint8(ct)))); err != nil {
+				return nil, err
+			}
+			continue
 		}
 		nonce := crypt.BtreeNonce(uint32(off), bs.Seq, bs.JournalSeq)
 		got, err := d.set.Sum(ct, nonce, raw[off+16:end])
@@ -211,7 +231,13 @@ func (d *decoder) decode(raw []byte, w want, dev uint8, sector uint64) (*Node, e
 		}
 		if got != sum {
 			err := members.ChecksumError(where, fmt.Sprintf("bset_bad_csum (node offset %d/%d)", off/512, limit/512), ct, sum, got)
-			if !d.salvage || ct.Encrypted() {
+			if ct.Encrypted() {
+				if err := lost(err); err != nil {
+					return nil, err
+				}
+				continue
+			}
+			if !d.salvage {
 				return nil, err
 			}
 			n.Suspect = err
@@ -231,7 +257,10 @@ func (d *decoder) decode(raw []byte, w want, dev uint8, sector uint64) (*Node, e
 			d.set.Decrypt(ct, nonce, raw[off+head:end])
 		}
 		if err := d.checkBset(bs, off, first, where); err != nil {
-			return nil, err
+			if err := lost(err); err != nil {
+				return nil, err
+			}
+			continue
 		}
 		ri := RecordInfo{Sector: uint32(off / 512), Sectors: uint32((next - off) / 512), Bset: bs}
 		ri.Ignored = !first && d.blacklist.Has(bs.JournalSeq)
@@ -254,6 +283,17 @@ func (d *decoder) decode(raw []byte, w want, dev uint8, sector uint64) (*Node, e
 	return n, nil
 }
 
+// nextRecord finds the first block from off on that looks like a record of the
+// node with a seq; the end of raw when there is none.
+func nextRecord(raw []byte, off, block int, seq uint64) int {
+	for ; off+ondisk.EntryHeaderSize <= len(raw); off += block {
+		if e, err := ondisk.DecodeEntryHeader(raw[off:]); err == nil && e.Bset.Seq == seq {
+			return off
+		}
+	}
+	return len(raw)
+}
+
 // checkHeader compares the node's header with what the parent says.
 func (d *decoder) checkHeader(h ondisk.NodeHeader, w want, where errs.Where) error {
 	bad := func(reason, want, got string) error { return errs.Corrupt(where, reason, want, got) }
@@ -271,10 +311,7 @@ func (d *decoder) checkHeader(h ondisk.NodeHeader, w want, where errs.Where) err
 	if w.ptr.RangeUpdated {
 		return nil
 	}
-	if !w.ptr.V2 {
-		return nil // the old pointer knows no min key
-	}
-	if h.MinKey != w.min {
+	if w.ptr.V2 && h.MinKey != w.min { // the old pointer knows no min key
 		return bad("btree_node_bad_min_key", w.min.String(), h.MinKey.String())
 	}
 	if h.MaxKey != w.max {

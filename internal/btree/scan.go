@@ -28,11 +28,9 @@ type found struct {
 
 // scan is the result of a scan of the devices, by btree.
 type scan struct {
-	once   sync.Once
+	turn   chan struct{} // holds a token of who works on it
 	leaves map[ondisk.BtreeID][]*found
-
-	mu    sync.Mutex
-	built map[scanKey]*Node
+	built  map[scanKey]*Node
 }
 
 type scanKey struct {
@@ -46,14 +44,21 @@ func (t *Trees) rescue(ctx context.Context, b ondisk.BtreeID, from, to ondisk.Po
 	if !t.cfg.Salvage || b.Derived() || ctx.Err() != nil {
 		return nil
 	}
-	t.scan.once.Do(func() {
+	select {
+	case t.scan.turn <- struct{}{}:
+		defer func() { <-t.scan.turn }()
+	case <-ctx.Done():
+		return nil
+	}
+	if t.scan.leaves == nil {
 		t.warn(fmt.Errorf("scanning the devices for btree nodes: %w", why))
-		t.scan.leaves = t.scanDevices()
-		t.scan.built = map[scanKey]*Node{}
-	})
+		l := t.scanDevices(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		t.scan.leaves, t.scan.built = l, map[scanKey]*Node{}
+	}
 	k := scanKey{b, from, to}
-	t.scan.mu.Lock()
-	defer t.scan.mu.Unlock()
 	if n, ok := t.scan.built[k]; ok {
 		return n
 	}
@@ -73,8 +78,10 @@ type piece struct {
 func (t *Trees) assemble(b ondisk.BtreeID, from, to ondisk.Pos, why error) *Node {
 	var have []piece
 	for _, l := range t.scan.leaves[b] { // newest first
-		have = append(have, uncovered(have, max2(l.min, from), min2(l.max, to), l)...)
-		slices.SortFunc(have, func(a, b piece) int { return a.min.Compare(b.min) })
+		for _, p := range uncovered(have, max2(l.min, from), min2(l.max, to), l) {
+			i, _ := slices.BinarySearchFunc(have, p, func(a, b piece) int { return a.min.Compare(b.min) })
+			have = slices.Insert(have, i, p)
+		}
 	}
 	if len(have) == 0 {
 		return nil
@@ -105,12 +112,13 @@ func max2(a, b ondisk.Pos) ondisk.Pos {
 // uncovered gives the parts of [from, to] that the sorted pieces leave open.
 func uncovered(have []piece, from, to ondisk.Pos, l *found) []piece {
 	var out []piece
-	for _, h := range have {
+	first, _ := slices.BinarySearchFunc(have, from, func(h piece, p ondisk.Pos) int { return h.max.Compare(p) })
+	for _, h := range have[first:] {
 		if to.Less(from) {
 			return out
 		}
-		if h.max.Less(from) || to.Less(h.min) {
-			continue
+		if to.Less(h.min) {
+			break
 		}
 		if from.Less(h.min) {
 			out = append(out, piece{from, h.min.Predecessor(), l})
@@ -127,7 +135,7 @@ func uncovered(have []piece, from, to ondisk.Pos, l *found) []piece {
 }
 
 // scanDevices looks at every place where a node can stand.
-func (t *Trees) scanDevices() map[ondisk.BtreeID][]*found {
+func (t *Trees) scanDevices(ctx context.Context) map[ondisk.BtreeID][]*found {
 	type id struct {
 		btree ondisk.BtreeID
 		seq   uint64
@@ -142,7 +150,7 @@ func (t *Trees) scanDevices() map[ondisk.BtreeID][]*found {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			t.scanDevice(d, func(b ondisk.BtreeID, f found) {
+			t.scanDevice(ctx, d, func(b ondisk.BtreeID, f found) {
 				mu.Lock()
 				defer mu.Unlock()
 				k := id{b, f.seq}
@@ -171,7 +179,7 @@ func (t *Trees) scanDevices() map[ondisk.BtreeID][]*found {
 	return out
 }
 
-func (t *Trees) scanDevice(d *members.Device, add func(ondisk.BtreeID, found)) {
+func (t *Trees) scanDevice(ctx context.Context, d *members.Device, add func(ondisk.BtreeID, found)) {
 	size := uint64(d.Member.BucketSize)
 	node := uint64(t.size / 512)
 	if node == 0 || size < node {
@@ -180,7 +188,8 @@ func (t *Trees) scanDevice(d *members.Device, add func(ondisk.BtreeID, found)) {
 	magic := ondisk.NodeMagic(t.set.SB.UUID)
 	head := make([]byte, 4096)
 	bitmap, shift := d.Member.BtreeAllocatedBitmap, d.Member.BtreeBitmapShift
-	for b := uint64(d.Member.FirstBucket); b < d.Member.NBuckets; b++ {
+	end := uint64(d.R.Size()) / 512 // whatever the superblock says
+	for b := uint64(d.Member.FirstBucket); b < d.Member.NBuckets && b*size < end && ctx.Err() == nil; b++ {
 		for k := uint64(0); k+node <= size; k += node {
 			sector := b*size + k
 			if bitmap != 0 && (sector>>shift >= 64 || bitmap>>(sector>>shift)&1 == 0) {

@@ -53,7 +53,7 @@ func New(set *members.Set, state *journal.State, cfg Config) *Trees {
 	if cfg.Warn == nil {
 		cfg.Warn = func(error) {}
 	}
-	t := &Trees{set: set, state: state, cfg: cfg, cache: newCache(cfg.CacheBytes), size: set.SB.NodeSectors() * 512, warned: map[string]bool{}}
+	t := &Trees{set: set, state: state, cfg: cfg, cache: newCache(cfg.CacheBytes), size: set.SB.NodeSectors() * 512, warned: map[string]bool{}, scan: scan{turn: make(chan struct{}, 1)}}
 	t.bufs.New = func() any { b := make([]byte, t.size); return &b }
 	return t
 }

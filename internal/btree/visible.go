@@ -121,6 +121,9 @@ func (t *Trees) GetExact(ctx context.Context, b ondisk.BtreeID, p ondisk.Pos) (k
 	return kv, found, c.Err()
 }
 
+// Depth is the number of ancestors.
+func (v *View) Depth() int { return len(v.ancestors) }
+
 // HasAncestors reports whether the view sees more than one snapshot.
 func (v *View) HasAncestors() bool { return len(v.ancestors) > 0 }
 

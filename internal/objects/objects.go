@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -121,7 +122,8 @@ func (f *FS) File(id ID, in *ondisk.Inode) (data.File, error) {
 	if err != nil {
 		return data.File{}, err
 	}
-	return data.File{View: v, Inum: id.Inum, Size: in.Size, Suspect: func(err error) { f.suspects.note(id.Inum, err) }}, nil
+	// Linux has no bigger files; a size beyond that is damage, and would wrap.
+	return data.File{View: v, Inum: id.Inum, Size: min(in.Size, math.MaxInt64), Suspect: func(err error) { f.suspects.note(id.Inum, err) }}, nil
 }
 
 // Data is the reader of file data.
@@ -178,6 +180,9 @@ func (s *suspects) note(inum uint64, err error) {
 // Suspect tells why what was read of an inode may be wrong: a node with a bad
 // checksum was used. nil when nothing is known against it.
 func (f *FS) Suspect(inum uint64) error {
+	if err := f.snaps.Load().Suspect(); err != nil {
+		return err
+	}
 	f.suspects.mu.Lock()
 	defer f.suspects.mu.Unlock()
 	return f.suspects.m[inum]

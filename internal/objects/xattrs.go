@@ -39,7 +39,9 @@ func (f *FS) Xattrs(ctx context.Context, id ID, in *ondisk.Inode) ([]string, err
 		if err != nil {
 			return names, errs.At(err, xattrPlace(kv))
 		}
-		names = append(names, x.FullName())
+		if n := x.FullName(); n != "" { // a type of the future has no name
+			names = append(names, n)
+		}
 	}
 	for _, prefix := range []string{optPrefix, effectivePrefix} {
 		for o := range ondisk.NrInodeOpts {

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/gobcachefs/gobcachefs/errs"
 	"github.com/gobcachefs/gobcachefs/internal/btree"
@@ -22,24 +24,33 @@ const (
 	RootInode  = 4096
 )
 
-// Table holds all snapshot nodes and subvolumes. It is immutable and safe for
-// concurrent use.
+// Table holds all snapshot nodes and subvolumes. What it says does not change;
+// it is safe for concurrent use.
 type Table struct {
 	nodes   map[uint32]ondisk.Snapshot
 	trees   map[uint32]ondisk.SnapshotTree
 	subvols map[uint32]ondisk.Subvolume
-	views   map[uint32]*btree.View // by subvolume
-	errs    map[uint32]error       // why a subvolume has no view
+	bad     map[uint32]error // why a snapshot has no view
+	suspect error
+
+	views sync.Map // by subvolume, made when asked for
+	held  atomic.Int64
 }
+
+// maxHeld bounds the ancestors in all views that are kept: a volume may have
+// very many snapshots, each the child of the one before.
+const maxHeld = 1 << 22
 
 // Load reads the three btrees. Keys that cannot be used are reported to warn.
 func Load(ctx context.Context, t *btree.Trees, warn func(error)) (*Table, error) {
-	s := &Table{nodes: map[uint32]ondisk.Snapshot{}, trees: map[uint32]ondisk.SnapshotTree{}, subvols: map[uint32]ondisk.Subvolume{},
-		views: map[uint32]*btree.View{}, errs: map[uint32]error{}}
+	s := &Table{nodes: map[uint32]ondisk.Snapshot{}, trees: map[uint32]ondisk.SnapshotTree{}, subvols: map[uint32]ondisk.Subvolume{}, bad: map[uint32]error{}}
 	walk := func(b ondisk.BtreeID, want ondisk.KeyType, limit uint64, take func(id uint32, val []byte) error) error {
 		c := t.Cursor(ctx, b, ondisk.PosMin, ondisk.SPosMax)
 		for {
 			kv, ok := c.Next()
+			if err := c.Suspect(); err != nil {
+				s.suspect = err
+			}
 			if !ok {
 				var d *btree.DamageError
 				if err := c.Err(); err == nil {
@@ -93,16 +104,38 @@ func Load(ctx context.Context, t *btree.Trees, warn func(error)) (*Table, error)
 	if err != nil {
 		return nil, err
 	}
+	s.check()
 	for id, v := range s.subvols {
-		view, err := s.view(v.Snapshot)
-		if err != nil {
-			s.errs[id] = fmt.Errorf("subvolume %d: %w", id, err)
-			warn(s.errs[id])
-			continue
+		if err := s.broken(v.Snapshot); err != nil {
+			warn(fmt.Errorf("subvolume %d: %w", id, err))
 		}
-		s.views[id] = view
 	}
 	return s, nil
+}
+
+// check finds the snapshots whose chain of ancestors is broken. Ids grow towards
+// the root, so that parents come first here.
+func (s *Table) check() {
+	ids := s.Snapshots()
+	for _, id := range slices.Backward(ids) {
+		p := s.nodes[id].Parent
+		if p == 0 {
+			continue
+		}
+		if p <= id {
+			s.bad[id] = errs.Corruptf("snapshot_parent_bad", "snapshot %d has parent %d", id, p)
+		} else if err := s.broken(p); err != nil {
+			s.bad[id] = err
+		}
+	}
+}
+
+// broken is why a snapshot cannot be seen through, nil if it can.
+func (s *Table) broken(id uint32) error {
+	if _, ok := s.nodes[id]; !ok {
+		return errs.Corruptf("snapshot_node_missing", "snapshot %d", id)
+	}
+	return s.bad[id]
 }
 
 func place(b ondisk.BtreeID, p ondisk.Pos) errs.Where {
@@ -111,23 +144,14 @@ func place(b ondisk.BtreeID, p ondisk.Pos) errs.Where {
 	return w
 }
 
-// view collects the ancestors of a snapshot. Ids grow towards the root, which
-// also bounds the walk.
+// view collects the ancestors of a snapshot.
 func (s *Table) view(id uint32) (*btree.View, error) {
-	n, ok := s.nodes[id]
-	if !ok {
-		return nil, errs.Corruptf("snapshot_node_missing", "snapshot %d", id)
+	if err := s.broken(id); err != nil {
+		return nil, err
 	}
 	var anc []uint32
-	for at := id; n.Parent != 0; {
-		if n.Parent <= at {
-			return nil, errs.Corruptf("snapshot_parent_bad", "snapshot %d has parent %d", at, n.Parent)
-		}
-		at = n.Parent
-		anc = append(anc, at)
-		if n, ok = s.nodes[at]; !ok {
-			return nil, errs.Corruptf("snapshot_node_missing", "snapshot %d", at)
-		}
+	for p := s.nodes[id].Parent; p != 0; p = s.nodes[p].Parent {
+		anc = append(anc, p)
 	}
 	return btree.NewView(id, anc), nil
 }
@@ -135,14 +159,28 @@ func (s *Table) view(id uint32) (*btree.View, error) {
 // View is what a subvolume sees. The error is ENOENT-like (errs.ErrCorrupt when
 // the subvolume exists but its snapshot does not).
 func (s *Table) View(subvol uint32) (*btree.View, error) {
-	if v := s.views[subvol]; v != nil {
-		return v, nil
+	if v, ok := s.views.Load(subvol); ok {
+		return v.(*btree.View), nil
 	}
-	if err := s.errs[subvol]; err != nil {
-		return nil, err
+	sv, ok := s.subvols[subvol]
+	if !ok {
+		return nil, fmt.Errorf("subvolume %d: %w", subvol, errNoSubvol)
 	}
-	return nil, fmt.Errorf("subvolume %d: %w", subvol, errNoSubvol)
+	v, err := s.view(sv.Snapshot)
+	if err != nil {
+		return nil, fmt.Errorf("subvolume %d: %w", subvol, err)
+	}
+	if n := int64(v.Depth()); s.held.Add(n) <= maxHeld {
+		s.views.Store(subvol, v)
+	} else {
+		s.held.Add(-n)
+	}
+	return v, nil
 }
+
+// Suspect is the reason not to trust the table, nil if there is none: with it
+// any file may be shown in a wrong version.
+func (s *Table) Suspect() error { return s.suspect }
 
 // SnapshotView is the view of a snapshot node.
 func (s *Table) SnapshotView(id uint32) (*btree.View, error) { return s.view(id) }
@@ -165,8 +203,10 @@ func (s *Table) Snapshots() []uint32 { return slices.Sorted(maps.Keys(s.nodes)) 
 // Descendants lists a snapshot and all nodes below it, ascending.
 func (s *Table) Descendants(id uint32) []uint32 {
 	var out []uint32
-	for n := range s.nodes {
-		if v, err := s.view(n); err == nil && v.Sees(id) {
+	below := map[uint32]bool{id: true}
+	for _, n := range slices.Backward(s.Snapshots()) {
+		if s.broken(n) == nil && (n == id || below[s.nodes[n].Parent]) {
+			below[n] = true
 			out = append(out, n)
 		}
 	}
