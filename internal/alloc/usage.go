@@ -113,9 +113,12 @@ type DevUsage struct {
 	Leaving int64 // sectors that are to leave the member (1.33)
 }
 
-// ReadUsage reads the numbers of a volume. With damage it gives what could be
-// read and an error.
+// ReadUsage reads the numbers of a volume, or counts them if it keeps none. With
+// damage it gives what could be read and an error.
 func ReadUsage(ctx context.Context, set *members.Set, trees *btree.Trees) (*Usage, error) {
+	if set.SB.HasFeature(ondisk.FeatureNoAllocInfo) {
+		return CountUsage(ctx, set, trees)
+	}
 	u := &Usage{}
 	for i, d := range set.Devs {
 		if d != nil {
