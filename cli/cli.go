@@ -39,6 +39,8 @@ type app struct {
 	ctx context.Context
 	Streams
 	json bool // --json of the running command
+	// jsonOut is where JSON goes; nil is Out.
+	jsonOut io.Writer
 }
 
 // commands make the command tree; each file of this package adds its own here.
@@ -84,6 +86,8 @@ func Run(ctx context.Context, argv0 string, args []string, s Streams) int {
 // byProgramName gives the command that a link to the program stands for.
 func byProgramName(argv0 string) string {
 	switch base := strings.TrimSuffix(filepath.Base(argv0), ".exe"); {
+	case strings.Contains(base, "mkfs"):
+		return "format"
 	case strings.Contains(base, "mount.fuse") || strings.HasPrefix(base, "mount."):
 		return "mount.bcachefs"
 	}
@@ -155,7 +159,11 @@ func isCobraUsage(err error) bool {
 
 // writeJSON prints v, indented, as one document.
 func (a *app) writeJSON(v any) error {
-	e := json.NewEncoder(a.Out)
+	w := a.jsonOut
+	if w == nil {
+		w = a.Out
+	}
+	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
 	return e.Encode(v)

@@ -2,10 +2,14 @@ package cli_test
 
 import (
 	"context"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/gobcachefs/gobcachefs/internal/testvol"
 )
 
 // TestBadInput runs what cannot work: exit codes and texts of chapter 08
@@ -48,6 +52,9 @@ func TestBadInput(t *testing.T) {
 		{[]string{"cat", plain, "/appended", "--length", "x"}, 2, `gobcachefs: cat: invalid argument "x" for "--length" flag: strconv.ParseInt: parsing "x": invalid syntax`},
 		{[]string{"du", "-s", "-a", plain}, 2, "gobcachefs: du: --summarize excludes --all and --max-depth"},
 		{[]string{"ls", "-o", "bogus", plain}, 2, "gobcachefs: ls: unknown option bogus"},
+		{[]string{"ls", "-o", "degarded", plain}, 2, "gobcachefs: ls: unknown option degarded; did you mean degraded"},
+		{[]string{"ls", "-o", "subvolidd=1", plain}, 2, "gobcachefs: ls: unknown option subvolidd; did you mean subvolid"},
+		{[]string{"ls", "-o", "sb=8x", plain}, 2, "gobcachefs: ls: sb: must be a sector number"},
 		{[]string{"ls", "-o", "sb=x", plain}, 2, "gobcachefs: ls: sb: must be a sector number"},
 		{[]string{"ls", "-o", "subvolid=x", plain}, 2, "gobcachefs: ls: subvolid: must be a subvolume number"},
 		{[]string{"ls", "-o", "subvolid=1,subvol=/", plain}, 2, "gobcachefs: ls: subvol and subvolid exclude each other"},
@@ -155,6 +162,22 @@ func TestDevices(t *testing.T) {
 			t.Errorf("%q = %q, want %q", args, got, want)
 		}
 	}
+	// A compressed image, and one behind a web server.
+	dir := filepath.Join(testvol.Root(t), "testdata", "volumes")
+	zst := filepath.Join(dir, "v39casefold.img.zst")
+	want2 := ok(t, on(t, "ls", "v39casefold", "-laR")...)
+	if got := ok(t, "ls", "-laR", zst, "/"); got != want2 || !strings.Contains(got, "lost+found") {
+		t.Errorf("ls of a compressed image = %q, want %q", got, want2)
+	}
+	web := httptest.NewServer(http.FileServer(http.Dir(filepath.Dir(members[0]))))
+	defer web.Close()
+	var urls []string
+	for _, m := range members {
+		urls = append(urls, web.URL+"/"+filepath.Base(m))
+	}
+	if got := ok(t, "ls", "-la", strings.Join(urls, ":"), "/"); got != want {
+		t.Errorf("ls of two URLs = %q, want %q", got, want)
+	}
 	r := run("ls", "-la", members[0])
 	if r.code != 0 || r.out != want || !strings.HasPrefix(r.err, "gobcachefs: warning: degraded: missing member 1 ") {
 		t.Errorf("ls of one member of two: exit code %d, stderr %q, want 0 and a warning", r.code, r.err)
@@ -172,5 +195,17 @@ func TestSubvolumes(t *testing.T) {
 	}
 	if got := ok(t, "ls", "-la", "-o", "subvolid=1", snap, "/snap1/docs"); got != want {
 		t.Errorf("ls -o subvolid=1 = %q, want %q", got, want)
+	}
+}
+
+// TestTarJSONError: an archive on standard output has no JSON in it.
+func TestTarJSONError(t *testing.T) {
+	r := run("tar", "--json", "-o", "subvolid=99", volume(t, "plain")[0])
+	if r.code != 1 || r.out != "" || !strings.Contains(r.err, `"msg": "subvolume 99: no such file or directory"`) {
+		t.Errorf("tar --json that fails: exit code %d, output %q, stderr %q", r.code, r.out, r.err)
+	}
+	r = run("tar", "--json", volume(t, "plain")[0], "/fifo", "/none")
+	if got := readTar(t, []byte(r.out)); r.code != 1 || len(got) != 1 || !strings.Contains(r.err, `{"errors":[{"path":"/none"`) {
+		t.Errorf("tar --json with a missing path: exit code %d, %d members, stderr %q, want 1, 1, the error as JSON", r.code, len(got), r.err)
 	}
 }

@@ -126,6 +126,9 @@ func (c *copier) run(srcs []string, dest string) error {
 	}
 	defer top.Close()
 	c.top = top
+	if c.resume {
+		removeLeftovers(top)
+	}
 	if c.target, err = probeTarget(top); err != nil {
 		return err
 	}

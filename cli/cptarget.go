@@ -197,9 +197,7 @@ func removeLeftovers(dir *os.Root) {
 		names, err := f.Readdirnames(1000)
 		for _, n := range names {
 			if strings.HasPrefix(n, tempPrefix) && strings.HasSuffix(n, tempSuffix) && len(n) == len(tempName()) {
-				if fi, err := dir.Lstat(n); err == nil && !fi.IsDir() {
-					_ = dir.Remove(n)
-				}
+				_ = dir.RemoveAll(n)
 			}
 		}
 		if err != nil {

@@ -56,14 +56,14 @@ With --json: one document, {"schema":1,"paths":[...],"errors":[...]}, bytes.`,
 		},
 	}
 	vf.add(cmd)
-	nf.add(cmd)
+	nf.addAs(cmd, "") // -b is for bytes, as du has it
 	a.jsonFlag(cmd)
 	fl := cmd.Flags()
 	fl.BoolP("help", "", false, "help for du") // -h is taken
 	fl.BoolVarP(&f.summarize, "summarize", "s", false, "only one line for each PATH")
 	fl.BoolVarP(&f.all, "all", "a", false, "lines for files too")
 	fl.BoolVarP(&f.human, "human-readable", "h", false, "sizes like 1.5K, 234M")
-	fl.BoolVarP(&f.bytes, "bytes", "B", false, "sizes in bytes")
+	fl.BoolVarP(&f.bytes, "bytes", "b", false, "sizes in bytes")
 	fl.IntVarP(&f.depth, "max-depth", "d", 0, "lines only for what is at most `N` levels below PATH")
 	fl.BoolVar(&f.shared, "shared", false, "also what is shared by reflinks")
 	fl.BoolVarP(&f.oneSubvol, "one-subvolume", "x", false, "do not go into nested subvolumes")

@@ -204,7 +204,7 @@ func TestDu(t *testing.T) {
 	}{
 		{[]string{"-s", "/sparse"}, "76\t20480\t/sparse\n"},
 		{[]string{"-sh", "/sparse"}, "76K\t20M\t/sparse\n"},
-		{[]string{"-sB", "/sparse"}, "77824\t20971520\t/sparse\n"},
+		{[]string{"-sb", "/sparse"}, "77824\t20971520\t/sparse\n"},
 		{[]string{"-s", "/lost+found", "/sparse"}, "0\t0\t/lost+found\n76\t20480\t/sparse\n"},
 		{[]string{"-d", "0", "/lost+found"}, "0\t0\t/lost+found\n"},
 	} {

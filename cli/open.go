@@ -86,9 +86,11 @@ func (f *volumeFlags) parse(o *bcachefs.Options, extra func(key, val string, has
 			case "very_degraded":
 				o.Degraded = bcachefs.DegradedVery
 			case "sb":
-				if _, err := fmt.Sscanf(val, "%d", &o.SuperblockSector); err != nil || o.SuperblockSector == 0 {
+				n, err := strconv.ParseUint(val, 10, 54)
+				if err != nil || n == 0 {
 					return usageErr("sb: must be a sector number")
 				}
+				o.SuperblockSector = n
 			case "no_splitbrain_check":
 				o.NoSplitBrainCheck = true
 			case "salvage":
@@ -112,12 +114,50 @@ func (f *volumeFlags) parse(o *bcachefs.Options, extra func(key, val string, has
 					}
 					f.subvolid = uint32(id)
 				default:
-					return usageErr("unknown option %s", key)
+					return usageErr("unknown option %s%s", key, didYouMean(key))
 				}
 			}
 		}
 	}
 	return nil
+}
+
+// volumeOptions are the options that parse knows.
+var volumeOptions = []string{"degraded", "very_degraded", "sb", "no_splitbrain_check", "salvage", "subvol", "subvolid"}
+
+// didYouMean suggests the option that a wrong one is close to.
+func didYouMean(key string) string {
+	best, at := 3, ""
+	for _, o := range volumeOptions {
+		if d := editDistance(key, o); d < best && d < len(o) {
+			best, at = d, "; did you mean "+o
+		}
+	}
+	return at
+}
+
+// editDistance is the number of letters to change, add or take away.
+func editDistance(a, b string) int {
+	if len(a) > 64 {
+		return len(a)
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diag := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diag
+			if a[i] != b[j] {
+				cost++
+			}
+			diag = row[j+1]
+			row[j+1] = min(cost, diag+1, row[j]+1)
+		}
+	}
+	return row[len(b)]
 }
 
 var errNoDevice = errors.New("no such file or device")

@@ -49,8 +49,11 @@ With -v each member is listed on standard output, or standard error if the archi
 goes there; with --json as an object a line, {"schema":1,"errors":[...]} the last.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if (f.file == "" || f.file == "-") && isTerminal(a.Out) {
-				return usageErr("not writing an archive to a terminal: use -f FILE")
+			if f.file == "" || f.file == "-" {
+				if isTerminal(a.Out) {
+					return usageErr("not writing an archive to a terminal: use -f FILE")
+				}
+				a.jsonOut = a.Err // standard output is the archive's
 			}
 			return a.withTree(cmd, &vf, args, 0, -1, func(t *tree, paths []string) error { return t.tar(f, paths) })
 		},

@@ -75,13 +75,15 @@ func (t *tree) roots(paths []string, follow bool) []walkRoot {
 // nameStyle is how names are printed.
 type nameStyle func(string) string
 
-// nameFlags add -q and -b to a command; style chooses by them and by whether out
-// is a terminal.
+// nameFlags add -q and -b to a command (-b only if it is not taken); style
+// chooses by them and by whether out is a terminal.
 type nameFlags struct{ mask, escape bool }
 
-func (n *nameFlags) add(cmd *cobra.Command) {
+func (n *nameFlags) add(cmd *cobra.Command) { n.addAs(cmd, "b") }
+
+func (n *nameFlags) addAs(cmd *cobra.Command, b string) {
 	cmd.Flags().BoolVarP(&n.mask, "hide-control-chars", "q", false, "print ? for control characters in names")
-	cmd.Flags().BoolVarP(&n.escape, "escape", "b", false, `print \n, \ooo and so on for control characters in names (the default on a terminal)`)
+	cmd.Flags().BoolVarP(&n.escape, "escape", b, false, `print \n, \ooo and so on for control characters in names (the default on a terminal)`)
 }
 
 func (n *nameFlags) style(out io.Writer) nameStyle {
