@@ -1,0 +1,100 @@
+package check
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/gobcachefs/gobcachefs/ondisk"
+)
+
+// The small btrees that nothing else looks into.
+
+// walkSmall walks them.
+func (t *tasks) walkSmall() {
+	c := t.c
+	t.do(func(ctx context.Context) error {
+		return c.walkAll(ctx, ondisk.BtreeLoggedOps, c.loggedOp)
+	})
+	t.do(func(ctx context.Context) error { return c.walkAll(ctx, ondisk.BtreeQuotas, c.quotaKey) })
+	t.do(func(ctx context.Context) error {
+		snaps := snapCache{t: c.snaps, si: -1}
+		p := c.pointers(true)
+		defer p.done()
+		return c.walkAll(ctx, ondisk.BtreeDamage, func(kv *ondisk.KV) {
+			p.plain(ondisk.BtreeDamage, kv)
+			c.damageKey(kv, snaps.find(kv.Pos.Snapshot))
+		})
+	})
+	for b := ondisk.BtreeID(ondisk.NrBtrees); b < ondisk.MaxBtrees; b++ {
+		if c.trees[b] != nil {
+			t.leaves(b, ondisk.PosMin, ondisk.SPosMax, func() func(*ondisk.KV) { return func(*ondisk.KV) {} })
+		}
+	}
+}
+
+// loggedOp checks an operation that was under way, or the cursor of an allocator
+// of inode numbers.
+func (c *checker) loggedOp(kv *ondisk.KV) {
+	w := leafAt(ondisk.BtreeLoggedOps, kv.Pos)
+	switch {
+	case kv.Pos.Inode == ondisk.LoggedOpOps:
+		if c.clean {
+			c.bad("logged_op_but_clean", w, "no operation after a clean shutdown", kv.Type.String())
+		}
+	case kv.Pos.Inode == ondisk.LoggedOpInodeCursors:
+		if kv.Type != ondisk.KeyInodeAllocCursor {
+			return
+		}
+		x, err := ondisk.DecodeInodeAllocCursor(kv.Val)
+		if err != nil {
+			return
+		}
+		if lo, hi := x.Range(kv.Pos.Offset); x.Idx < lo && x.Idx != 0 || x.Idx > hi {
+			c.bad("inode_alloc_cursor_range_bad", w, fmt.Sprintf("%d to %d", lo, hi), fmt.Sprint(x.Idx))
+		}
+	default:
+		c.bad("logged_op_kind_unknown", w, "kind 0 or 1", fmt.Sprint(kv.Pos.Inode))
+	}
+}
+
+// quotaKey checks a limit. What is used is not stored.
+func (c *checker) quotaKey(kv *ondisk.KV) {
+	if kv.Pos.Offset>>32 != 0 {
+		c.bad("quota_id_bad", leafAt(ondisk.BtreeQuotas, kv.Pos), "an id of 32 bits", fmt.Sprint(kv.Pos.Offset))
+	}
+}
+
+// damageKey checks that a record of damage belongs to an inode.
+func (c *checker) damageKey(kv *ondisk.KV, si int32) {
+	w := leafAt(ondisk.BtreeDamage, kv.Pos)
+	c.checkSnap(ondisk.BtreeDamage, kv.Pos, si)
+	if kv.Type != ondisk.KeyDamage || c.lost(ondisk.BtreeInodes) {
+		return
+	}
+	vs, in := c.inodes.versions(kv.Pos.Offset)
+	if !in {
+		return
+	}
+	for i := range vs {
+		if vs[i].snap == kv.Pos.Snapshot && vs[i].kind == isInode {
+			return
+		}
+	}
+	c.bad("damage_key_no_inode", w, "an inode at the same position", "none")
+}
+
+// ioOpts are the options of an inode that decide how its data is stored; values
+// plus one, 0 unset.
+type ioOpts struct {
+	checksum, compression, background, replicas, nocow, erasure uint8
+	foreground, target, promote                                 uint16
+}
+
+func inodeOpts(x *ondisk.Inode) ioOpts {
+	return ioOpts{
+		checksum: x.DataChecksum, compression: x.Compression, background: x.BackgroundCompression, replicas: x.DataReplicas,
+		nocow: x.Nocow, erasure: uint8(x.ErasureCode), foreground: x.ForegroundTarget, target: x.BackgroundTarget, promote: x.PromoteTarget,
+	}
+}
+
+func (c *checker) checkIO(w *fileWalk, b ondisk.BtreeID, kv *ondisk.KV) {}
