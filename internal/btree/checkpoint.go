@@ -135,7 +135,7 @@ func (s *Store) jobs(upTo uint64) []*job {
 		if l.pin == 0 || l.pin > upTo || l.id.level != lowest {
 			continue
 		}
-		j := &job{l: l, node: l.node, ptr: l.ptr, cs: mergeChanges(l.unwritten, l.node.delta), seq: l.maxSeq}
+		j := &job{l: l, node: l.node, ptr: l.ptr, cs: l.unwritten.with(l.node.delta), seq: l.maxSeq}
 		rs := s.roots[l.id.btree]
 		j.isRoot = rs != nil && rs.level == l.id.level && l.id.max == ondisk.SPosMax
 		out = append(out, j)
@@ -307,11 +307,14 @@ func (s *Store) writeNode(w *written, b ondisk.BtreeID, level int, nodeSeq uint3
 	bp := ondisk.BtreePtr{V2: true, Seq: h.Bset.Seq, SectorsWritten: uint16(len(raw) / 512), MinKey: w.min, Ptrs: ptrs}
 	w.kv = ondisk.KV{Key: ondisk.Key{Pos: w.max, Type: ondisk.KeyBtreePtrV2}, Val: bp.Append(nil)}
 	n := &Node{Btree: b, Level: level, Min: w.min, Max: w.max}
-	var cs []change
-	for _, k := range w.keys {
-		cs = append(cs, change{kv: k})
+	vals := 0
+	for i := range w.keys {
+		vals += len(w.keys[i].Val)
 	}
-	n.fold(cs)
+	n.slots, n.vals = make([]slot, 0, len(w.keys)), make([]byte, 0, vals)
+	for i := range w.keys {
+		n.push(&w.keys[i], len(w.keys)-i)
+	}
 	n.Info.Ptr, n.Info.Header = bp, h
 	n.children(s.warn)
 	w.node = n
@@ -359,7 +362,7 @@ func (s *Store) publish(ctx context.Context, jobs []*job) error {
 // mu is held.
 func (s *Store) settle(j *job) {
 	l := j.l
-	all := mergeChanges(l.unwritten, l.node.delta)
+	all := l.unwritten.with(l.node.delta)
 	rest := slices.DeleteFunc(all, func(c change) bool { return c.seq <= j.seq })
 	s.liveMu.Lock()
 	delete(s.lives, l.id)
@@ -376,17 +379,7 @@ func (s *Store) settle(j *job) {
 	}
 	for i := range j.pieces {
 		w := &j.pieces[i]
-		n := w.node
-		if len(n.delta) > 0 {
-			d := n.delta
-			c := *n
-			c.delta = nil
-			c.fold(d)
-			n = &c
-			if n.Level > 0 {
-				n.children(s.warn)
-			}
-		}
+		n := w.node.settled()
 		lo := find(rest, w.min)
 		hi := lo
 		for hi < len(rest) && !w.max.Less(rest[hi].kv.Pos) {

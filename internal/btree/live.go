@@ -15,8 +15,8 @@ type change struct {
 }
 
 // maxDelta is how many changes a node keeps beside its arrays before they are
-// merged in.
-const maxDelta = 128
+// merged in: a share of the node, so that merging costs each change the same.
+func (n *Node) maxDelta() int { return 128 + len(n.slots)/8 }
 
 // liveID names a node that is in memory because it is newer than its disk copy.
 type liveID struct {
@@ -33,9 +33,9 @@ type live struct {
 	// ptr is the pointer key of the node on disk; type KeyDeleted when there is
 	// none yet.
 	ptr ondisk.KV
-	// unwritten are the changes that are merged in node's arrays but not on disk,
-	// by position; those of node.delta come on top.
-	unwritten []change
+	// unwritten are the changes that are merged in node's arrays but not on disk;
+	// those of node.delta come on top.
+	unwritten runs
 	pin       uint64 // oldest seq of any unwritten change, 0 for none
 	maxSeq    uint64
 	rewrite   bool // must not be appended to
@@ -46,103 +46,179 @@ func find(cs []change, p ondisk.Pos) int {
 	return sort.Search(len(cs), func(i int) bool { return !cs[i].kv.Pos.Less(p) })
 }
 
-// mergeChanges puts newer changes on top of older ones; both are sorted.
+// mergeChanges puts newer changes on top of older ones; both are sorted. What
+// only comes behind is appended to old's array: nobody else may do that.
 func mergeChanges(old, new []change) []change {
 	if len(old) == 0 {
 		return slices.Clone(new)
 	}
+	if len(new) == 0 {
+		return old
+	}
+	if old[len(old)-1].kv.Pos.Less(new[0].kv.Pos) {
+		return append(old, new...)
+	}
 	out := make([]change, 0, len(old)+len(new))
-	i := 0
 	for _, n := range new {
-		for i < len(old) && old[i].kv.Pos.Less(n.kv.Pos) {
-			out = append(out, old[i])
-			i++
-		}
+		i := find(old, n.kv.Pos)
+		out = append(out, old[:i]...)
 		if i < len(old) && old[i].kv.Pos == n.kv.Pos {
 			i++
 		}
+		old = old[i:]
 		out = append(out, n)
 	}
-	return append(out, old[i:]...)
+	return append(out, old...)
+}
+
+// runs are lists of changes, each sorted, later ones newer, of falling sizes.
+type runs [][]change
+
+// add puts newer changes on top. cs is kept.
+func (r runs) add(cs []change) runs {
+	r = append(r, cs)
+	for n := len(r); n > 1 && 2*len(r[n-1]) >= len(r[n-2]); n = len(r) {
+		r[n-2] = mergeChanges(r[n-2], r[n-1])
+		r[n-1] = nil
+		r = r[:n-1]
+	}
+	return r
+}
+
+// with gives all changes as one list with newer ones on top, in an array of its
+// own.
+func (r runs) with(top []change) []change {
+	for i := len(r) - 1; i >= 0; i-- {
+		top = mergeChanges(slices.Clip(r[i]), top)
+	}
+	return slices.Clone(top)
 }
 
 // with gives the node with changes on top. Leaves keep them beside their arrays
-// up to a number; folded says that they were merged in instead.
+// up to a number; folded says that they were merged in instead. Of all nodes
+// that come from each other this way only the newest may be asked: arrays are
+// shared, and what comes behind is appended in place.
 func (n *Node) with(cs []change) (m *Node, folded []change) {
-	d := mergeChanges(n.delta, cs)
 	c := *n
-	if n.Level == 0 && len(d) <= maxDelta {
-		c.delta = d
+	if !c.grows {
+		c.slots, c.vals, c.versions, c.delta = slices.Clip(c.slots), slices.Clip(c.vals), slices.Clip(c.versions), slices.Clip(c.delta)
+		c.grows = true
+	}
+	c.delta = mergeChanges(c.delta, cs)
+	if n.Level == 0 && len(c.delta) <= n.maxDelta() {
 		return &c, nil
 	}
-	c.delta = nil
-	c.fold(d)
-	return &c, d
+	folded = c.delta
+	c.fold()
+	return &c, folded
 }
 
-// fold merges changes into fresh arrays.
-func (n *Node) fold(cs []change) {
+// settled gives the node without changes beside its arrays, which are not to be
+// appended to.
+func (n *Node) settled() *Node {
+	c := *n
+	c.slots, c.vals, c.versions, c.delta = slices.Clip(c.slots), slices.Clip(c.vals), slices.Clip(c.versions), slices.Clip(c.delta)
+	if len(c.delta) > 0 {
+		c.fold()
+	}
+	c.grows = false
+	return &c
+}
+
+// fold merges the changes into the arrays.
+func (n *Node) fold() {
+	cs := n.delta
+	n.delta = nil
+	if len(cs) == 0 {
+		return
+	}
+	if n.Level == 0 && n.appends(cs) { // children writes to the arrays of interior nodes
+		for i := range cs {
+			n.push(&cs[i].kv, len(cs)-i)
+		}
+		return
+	}
 	old := *n
-	old.delta = nil
-	n.slots = make([]slot, 0, len(old.slots)+len(cs))
-	n.vals = slices.Clip(old.vals)
 	var grow int
 	for i := range cs {
 		grow += len(cs[i].kv.Val)
 	}
+	n.slots = make([]slot, 0, len(old.slots)+len(cs))
 	// Values of replaced keys stay in the array until the node is rebuilt; when
 	// they are most of it, copy only what is used.
-	compact := cap(old.vals)+grow > 2*old.liveBytes()+grow+(64<<10)
+	used := old.liveBytes()
+	compact := len(old.vals)+grow > 2*used+grow+(64<<10)
 	if compact {
-		n.vals = make([]byte, 0, old.liveBytes()+grow)
+		n.vals = make([]byte, 0, used+grow)
 	} else {
 		n.vals = append(make([]byte, 0, len(old.vals)+grow), old.vals...)
 	}
-	versions := old.versions != nil
-	for i := range cs {
-		versions = versions || cs[i].kv.Version != ondisk.Bversion{}
-	}
 	n.versions = nil
-	if versions {
+	if old.versions != nil {
 		n.versions = make([]ondisk.Bversion, 0, len(old.slots)+len(cs))
 	}
-	keep := func(i int) {
-		s := old.slots[i]
-		if compact {
-			at := uint32(len(n.vals))
-			n.vals = append(n.vals, old.vals[s.val:s.val+uint32(s.valLen)]...)
-			s.val = at
+	keep := func(from, to int) {
+		at := len(n.slots)
+		n.slots = append(n.slots, old.slots[from:to]...)
+		if old.versions != nil {
+			n.versions = append(n.versions, old.versions[from:to]...)
+		} else if n.versions != nil {
+			n.versions = append(n.versions, make([]ondisk.Bversion, to-from)...) // push has made them
 		}
-		n.slots = append(n.slots, s)
-		if versions {
-			var v ondisk.Bversion
-			if old.versions != nil {
-				v = old.versions[i]
-			}
-			n.versions = append(n.versions, v)
+		if !compact {
+			return
+		}
+		for i := range n.slots[at:] {
+			s := &n.slots[at+i]
+			v := uint32(len(n.vals))
+			n.vals = append(n.vals, old.vals[s.val:s.val+uint32(s.valLen)]...)
+			s.val = v
 		}
 	}
 	i := 0
-	for _, c := range cs {
-		for i < len(old.slots) && old.slots[i].pos().Less(c.kv.Pos) {
-			keep(i)
-			i++
-		}
+	for k := range cs {
+		c := &cs[k]
+		to := i + old.from(i, c.kv.Pos)
+		keep(i, to)
+		i = to
 		if i < len(old.slots) && old.slots[i].pos() == c.kv.Pos {
 			i++
 		}
-		if c.kv.Type == ondisk.KeyDeleted {
-			continue
-		}
-		kv := c.kv
-		n.slots = append(n.slots, slot{kv.Pos.Inode, kv.Pos.Offset, kv.Pos.Snapshot, kv.Size, uint32(len(n.vals)), uint16(len(kv.Val)), kv.Type})
-		n.vals = append(n.vals, kv.Val...)
-		if versions {
-			n.versions = append(n.versions, kv.Version)
+		if c.kv.Type != ondisk.KeyDeleted {
+			n.push(&c.kv, 0)
 		}
 	}
-	for ; i < len(old.slots); i++ {
-		keep(i)
+	keep(i, len(old.slots))
+}
+
+// from gives the distance from slot i to the first slot at or after p.
+func (n *Node) from(i int, p ondisk.Pos) int {
+	m := Node{slots: n.slots[i:]}
+	return m.Search(p)
+}
+
+// appends: the changes are keys that come behind all others.
+func (n *Node) appends(cs []change) bool {
+	if k := len(n.slots); k > 0 && !n.slots[k-1].pos().Less(cs[0].kv.Pos) {
+		return false
+	}
+	for i := range cs {
+		if cs[i].kv.Type == ondisk.KeyDeleted {
+			return false
+		}
+	}
+	return true
+}
+
+// push appends a key to the arrays; more is how many are to follow.
+func (n *Node) push(kv *ondisk.KV, more int) {
+	if n.versions == nil && kv.Version != (ondisk.Bversion{}) {
+		n.versions = make([]ondisk.Bversion, len(n.slots), len(n.slots)+more+1)
+	}
+	n.slots = append(n.slots, slot{kv.Pos.Inode, kv.Pos.Offset, kv.Pos.Snapshot, kv.Size, uint32(len(n.vals)), uint16(len(kv.Val)), kv.Type})
+	n.vals = append(n.vals, kv.Val...)
+	if n.versions != nil {
+		n.versions = append(n.versions, kv.Version)
 	}
 }
 

@@ -30,6 +30,7 @@ type Node struct {
 	// delta are changes on top of the arrays, sorted, of a node that is newer in
 	// memory than on disk; nil for all others.
 	delta    []change
+	grows    bool // the arrays have room that belongs to this node's successors
 	slots    []slot
 	vals     []byte
 	versions []ondisk.Bversion // parallel to slots, nil when all are zero

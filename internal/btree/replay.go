@@ -56,6 +56,7 @@ func (s *Store) replayNode(n, parent *Node, idx int, ks []journal.OKey) {
 		s.liveMu.Unlock()
 	}
 	l := s.makeLive(n, ptr)
+	cs := make([]change, 0, len(ks))
 	for _, k := range ks {
 		kv := k.KV
 		if k.Type == ondisk.KeyAccounting {
@@ -64,11 +65,14 @@ func (s *Store) replayNode(n, parent *Node, idx int, ks []journal.OKey) {
 				kv = sum
 			}
 		}
-		l.unwritten = mergeChanges(l.unwritten, []change{{kv, k.Seq}})
+		cs = append(cs, change{kv, k.Seq})
 		if l.pin == 0 || k.Seq < l.pin {
 			l.pin = k.Seq
 		}
 		l.maxSeq = max(l.maxSeq, k.Seq)
+	}
+	if len(cs) > 0 {
+		l.unwritten = l.unwritten.add(cs)
 	}
 	// In case an append follows: what the journal says is newer than the node.
 	s.setNode(l, l.node)

@@ -211,7 +211,7 @@ func (s *Store) makeLive(n *Node, ptr ondisk.KV) *live {
 func (s *Store) apply(l *live, cs []change) {
 	n, folded := l.node.with(cs)
 	if folded != nil {
-		l.unwritten = mergeChanges(l.unwritten, folded)
+		l.unwritten = l.unwritten.add(folded)
 		if n.Level > 0 {
 			n.children(s.warn)
 		}
