@@ -46,7 +46,15 @@ func keyringKey(_ context.Context, uuid string) ([]byte, error) {
 
 // storeKey puts a key where keyringKey finds it.
 func storeKey(ring, uuid string, key []byte) error {
-	id, err := unix.AddKey("user", keyName(uuid), key, keyrings[ring])
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	// Where no login made a session keyring, adding to "the session keyring"
+	// would make one that ends with this thread. Its number, asked for first, is
+	// that of the user's then.
+	id, err := unix.KeyctlGetKeyringID(keyrings[ring], false)
+	if err == nil {
+		id, err = unix.AddKey("user", keyName(uuid), key, id)
+	}
 	switch {
 	case errors.Is(err, unix.ENOSYS):
 		return &errs.Error{Where: errs.Nowhere, Kind: errs.ErrUnsupported, Reason: "this kernel has no keyrings: give --passphrase-file to each command"}

@@ -180,6 +180,9 @@ func (m *mountCmd) checkDir() error {
 		return fmt.Errorf("mount point %s: not a directory", m.dir)
 	}
 	if src, typ := mountedOn(m.dir); typ == "fuse.bcachefs" {
+		if !answers(m.dir) {
+			return fmt.Errorf("%s: a mount of %s whose process is gone; unmount it first", m.dir, src)
+		}
 		return fmt.Errorf("%s is mounted on %s already", src, m.dir)
 	}
 	return nil

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,6 +36,13 @@ func mountedOn(dir string) (source, typ string) {
 // unescapeMount undoes the octal escapes of mount tables.
 func unescapeMount(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`, `\043`, "#").Replace(s)
+}
+
+// answers: the process that serves a mount is there. What the kernel knows by
+// itself, attributes even, says nothing of that.
+func answers(dir string) bool {
+	var st unix.Statfs_t
+	return !errors.Is(unix.Statfs(dir, &st), unix.ENOTCONN)
 }
 
 func dup2(from, to int) error { return unix.Dup3(from, to, 0) }

@@ -4,3 +4,5 @@ package cli
 
 // mountedOn would say what is mounted on a directory; here nobody knows.
 func mountedOn(string) (source, typ string) { return "", "" }
+
+func answers(string) bool { return true }

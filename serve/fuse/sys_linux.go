@@ -51,10 +51,8 @@ var mountFlags = map[string]struct {
 
 // mount mounts, by mount(2) if the user may, else through fusermount3.
 func mount(fs *filesystem, dir string, mo *gofuse.MountOptions, words []string) (*gofuse.Server, error) {
-	if f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0); err == nil {
-		f.Close()
-	} else if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENODEV) || errors.Is(err, syscall.ENXIO) {
-		return nil, &errs.Error{Where: errs.Nowhere, Kind: errs.ErrUnsupported, Reason: "this system has no /dev/fuse: load the module fuse, or in a container pass the device in"}
+	if err := checkDevice(); err != nil {
+		return nil, err
 	}
 	flags := uintptr(unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV)
 	for _, w := range words {
@@ -93,6 +91,23 @@ func mount(fs *filesystem, dir string, mo *gofuse.MountOptions, words []string) 
 		}
 	}
 	return gofuse.NewServer(fs, dir, mo)
+}
+
+// checkDevice says why there can be no mount.
+func checkDevice() error {
+	f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	reason := ""
+	switch {
+	case err == nil:
+		return f.Close()
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ENODEV), errors.Is(err, syscall.ENXIO):
+		reason = "this system has no /dev/fuse: load the module fuse, or in a container pass the device in"
+	case errors.Is(err, os.ErrPermission):
+		reason = "no permission to open /dev/fuse, which usually has mode 0666 (in a container it may not be allowed)"
+	default:
+		return err
+	}
+	return &errs.Error{Where: errs.Nowhere, Kind: errs.ErrUnsupported, Reason: reason}
 }
 
 // userAllowOther: /etc/fuse.conf lets ordinary users give allow_other. Where it
