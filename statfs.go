@@ -41,7 +41,7 @@ type statfsCache struct {
 func (v *Volume) Statfs(ctx context.Context) (Statfs, error) {
 	v.statfs.mu.Lock()
 	defer v.statfs.mu.Unlock()
-	if v.statfs.st != nil {
+	if v.statfs.st != nil && !v.live {
 		return *v.statfs.st, nil
 	}
 	u, err := alloc.ReadUsage(ctx, v.e.Set, v.e.Trees)

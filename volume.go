@@ -17,6 +17,7 @@ import (
 type Volume struct {
 	e     *engine.Engine
 	opts  Options
+	live  bool // it changes
 	close []block.Reader
 
 	statfs statfsCache
@@ -95,7 +96,7 @@ func (s SubvolumeInfo) ReadOnly() bool { return s.Flags&ondisk.SubvolRO != 0 }
 // only wait for their cleanup.
 func (v *Volume) Subvolumes() []SubvolumeInfo {
 	var out []SubvolumeInfo
-	for _, id := range v.e.Snaps.Subvolumes() {
+	for _, id := range v.e.Files.Snapshots().Subvolumes() {
 		if s, err := v.SubvolumeInfo(id); err == nil && !s.Unlinked {
 			out = append(out, s)
 		}
@@ -105,7 +106,7 @@ func (v *Volume) Subvolumes() []SubvolumeInfo {
 
 // SubvolumeInfo describes a subvolume by id; ENOENT when there is none.
 func (v *Volume) SubvolumeInfo(id uint32) (SubvolumeInfo, error) {
-	s, ok := v.e.Snaps.Subvolume(id)
+	s, ok := v.e.Files.Snapshots().Subvolume(id)
 	if !ok {
 		return SubvolumeInfo{}, fmt.Errorf("subvolume %d: %w", id, syscall.ENOENT)
 	}

@@ -42,6 +42,8 @@ type Options struct {
 	// Key finds the 32-byte passphrase key of an encrypted volume; it is called
 	// only when one is needed. It may be nil: errs.ErrLocked then.
 	Key func(ctx context.Context, sb *ondisk.Superblock) (*crypt.Key, error)
+	// SuperOnly leaves an encrypted volume locked: for work on superblocks.
+	SuperOnly bool
 	// Warn is told of everything that was wrong and could be worked around.
 	Warn func(error)
 }
@@ -140,6 +142,9 @@ func Open(ctx context.Context, readers []block.Reader, o Options) (*Set, error) 
 	}
 	if err := s.checkMissing(o.Degraded); err != nil {
 		return nil, err
+	}
+	if o.SuperOnly {
+		return s, nil
 	}
 	if err := s.unlock(ctx, o); err != nil {
 		return nil, err

@@ -406,7 +406,7 @@ func (w *Writer) SetXattr(ctx context.Context, id ID, name string, value []byte,
 		if err != nil || opt == nil {
 			return 0, err
 		}
-		v, err := opt.Parse(string(value), w.target)
+		v, err := opt.Parse(string(value), w.Target)
 		if err != nil {
 			return 0, err
 		}

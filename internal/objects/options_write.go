@@ -54,8 +54,8 @@ func inodeOptionAt(sb *ondisk.Superblock, opt *ondisk.Option) error {
 	return nil
 }
 
-// target finds a target by the path of a member or by label.
-func (w *Writer) target(name string) (uint16, error) {
+// Target finds a target by the path of a member or by label.
+func (w *Writer) Target(name string) (uint16, error) {
 	for i, d := range w.set.Devs {
 		if d.Online() && d.R.Info().Name == name {
 			return ondisk.DevTarget(i), nil

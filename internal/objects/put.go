@@ -32,11 +32,13 @@ const piece = 1 << 20
 // any other file when body is nil, as a name in a directory. The name appears
 // when everything is there; with replace it takes the place of a file of that
 // name, which must not be a directory. When Put fails, or the program ends before
-// it returns, nothing is left of the file.
-func (w *Writer) Put(ctx context.Context, dir ID, name []byte, s Spec, body Body, replace bool) (id ID, seq uint64, err error) {
+// it returns, nothing is left of the file. The end of ctx ends it between pieces
+// of data, without harm to the volume.
+func (w *Writer) Put(stop context.Context, dir ID, name []byte, s Spec, body Body, replace bool) (id ID, seq uint64, err error) {
 	if err := CheckName(name); err != nil {
 		return ID{}, 0, err
 	}
+	ctx := context.WithoutCancel(stop)
 	d, err := w.Inode(ctx, dir)
 	if err != nil {
 		return ID{}, 0, err
@@ -57,7 +59,7 @@ func (w *Writer) Put(ctx context.Context, dir ID, name []byte, s Spec, body Body
 	if s.Mode&ondisk.ModeTypeMask == ondisk.ModeSymlink {
 		s.Size = uint64(len(s.Target))
 		if len(s.Target) > w.InlineMax() {
-			body = bytesBody(s.Target)
+			body = Bytes(s.Target)
 		}
 	} else if s.Mode&ondisk.ModeTypeMask == ondisk.ModeDir {
 		return ID{}, 0, syscall.EISDIR
@@ -68,20 +70,20 @@ func (w *Writer) Put(ctx context.Context, dir ID, name []byte, s Spec, body Body
 	p := &put{w: w, dir: dir, name: name, spec: s, replace: replace, opts: data.OptionsOf(w.WS.Current(), &like), x: w.NewExtents()}
 	defer func() { p.x.Done() }()
 	if body != nil {
-		err = p.fill(ctx, body)
+		err = p.fill(ctx, stop, body)
 	}
 	if err == nil {
 		seq, err = p.commit(ctx, true)
 	}
 	if err != nil {
 		if p.inum != 0 {
-			_, derr := w.DeleteInode(context.WithoutCancel(ctx), ID{dir.Subvol, p.inum})
+			_, derr := w.DeleteInode(ctx, ID{dir.Subvol, p.inum})
 			err = errors.Join(err, derr)
 		}
 		return ID{}, 0, err
 	}
 	if p.gone != 0 {
-		_, err = w.DeleteInode(context.WithoutCancel(ctx), ID{dir.Subvol, p.gone})
+		_, err = w.DeleteInode(ctx, ID{dir.Subvol, p.gone})
 	}
 	return ID{dir.Subvol, p.inum}, seq, err
 }
@@ -101,7 +103,7 @@ type put struct {
 }
 
 // fill reads the data, and writes it.
-func (p *put) fill(ctx context.Context, body Body) error {
+func (p *put) fill(ctx, stop context.Context, body Body) error {
 	size, block := int64(p.spec.Size), int64(p.w.Bytes.Block())
 	if size < 0 {
 		return syscall.EFBIG
@@ -132,7 +134,7 @@ func (p *put) fill(ctx context.Context, body Body) error {
 		}
 		from, to = max(from/block*block, end), min((to+block-1)/block*block, (size+block-1)/block*block)
 		for from < to {
-			if err := ctx.Err(); err != nil {
+			if err := stop.Err(); err != nil {
 				return err
 			}
 			n := min(to-from, piece)
@@ -288,14 +290,16 @@ func (o *op) install(dirNum uint64, dir *ondisk.Inode, name []byte, inum uint64,
 	return gone, nil
 }
 
-// bytesBody is a file in memory.
-type bytesBody []byte
+// Bytes is a Body in memory.
+type Bytes []byte
 
-func (b bytesBody) Next(off int64) (from, to int64, ok bool, err error) {
+// Next implements Body.
+func (b Bytes) Next(off int64) (from, to int64, ok bool, err error) {
 	return off, int64(len(b)), off < int64(len(b)), nil
 }
 
-func (b bytesBody) ReadAt(p []byte, off int64) error {
+// ReadAt implements Body.
+func (b Bytes) ReadAt(p []byte, off int64) error {
 	copy(p, b[off:])
 	return nil
 }
