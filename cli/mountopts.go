@@ -132,27 +132,3 @@ func nearest(word string, words []string) string {
 	}
 	return best
 }
-
-// editDistance counts the letters to insert, remove or replace. Words that
-// differ in length by more than two are as far as that.
-func editDistance(a, b string) int {
-	if d := len(a) - len(b); d > 2 || d < -2 {
-		return max(d, -d)
-	}
-	prev, row := make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range prev {
-		prev[j] = j
-	}
-	for i := range len(a) {
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			row[j+1] = min(prev[j]+cost, prev[j+1]+1, row[j]+1)
-		}
-		prev, row = row, prev
-	}
-	return prev[len(b)]
-}
