@@ -123,7 +123,7 @@ func (t *Trees) Root(ctx context.Context, b ondisk.BtreeID) (*Node, error) {
 		if n := t.rescue(ctx, b, ondisk.PosMin, ondisk.SPosMax, err); n != nil {
 			return n, nil
 		}
-		if ctx.Err() != nil {
+		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 		if r.Guessed {
