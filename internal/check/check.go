@@ -163,43 +163,10 @@ func Run(ctx context.Context, readers []block.Reader, o Options) (*Result, error
 	if o.Found == nil {
 		o.Found = func(Finding) {}
 	}
-	c := &checker{opts: o, rep: newReport(o.PerKind), workers: o.Workers, hash: newHasher(), acc: newCounters(), scans: map[scanKey]*nodeRef{}, entriesOf: map[uint32][]entryOf{}}
-	if c.workers <= 0 {
-		// Some more than processors, so that reads overlap.
-		c.workers = max(4, 2*runtime.GOMAXPROCS(0))
-	}
+	c := newChecker(o)
 	stop := c.startProgress()
 	defer stop()
-	c.stage("opening")
-	mo := o.Members
-	mo.Warn = func(err error) {
-		if !c.mute.Load() {
-			c.warned(err)
-		}
-	}
-	set, err := members.Open(ctx, readers, mo)
-	if err != nil {
-		return nil, err
-	}
-	c.set, c.sb, c.v = set, set.SB, set.SB.Version
-	if !set.SB.Initialized() {
-		return nil, &errs.Error{Where: errs.Nowhere, Kind: errs.ErrUnsupported, Reason: "the volume was never initialized: there is nothing to check yet (its first read-write mount makes it)"}
-	}
-	if err := c.setup(); err != nil {
-		return nil, err
-	}
-	if c.state, err = journal.Load(ctx, set); err != nil {
-		return nil, fmt.Errorf("journal: %w", err)
-	}
-	c.clean = c.state.Clean
-	c.keyVersion = c.state.KeyVersion
-	for i, t := range c.state.Clock {
-		c.clockLimit[i] = max(t, 1) // the clock reads at least 1
-	}
-	c.checkSupers(ctx, readers)
-	c.mute.Store(!c.clean)
-	err = c.checkJournal(ctx)
-	c.mute.Store(true)
+	err := c.open(ctx, readers)
 	if err == nil {
 		err = c.run(ctx)
 	}
@@ -208,6 +175,51 @@ func Run(ctx context.Context, readers []block.Reader, o Options) (*Result, error
 		return nil, err
 	}
 	return c.result(), nil
+}
+
+func newChecker(o Options) *checker {
+	c := &checker{opts: o, rep: newReport(o.PerKind), workers: o.Workers, hash: newHasher(), acc: newCounters(), scans: map[scanKey]*nodeRef{}, entriesOf: map[uint32][]entryOf{}}
+	if c.workers <= 0 {
+		// Some more than processors, so that reads overlap.
+		c.workers = max(4, 2*runtime.GOMAXPROCS(0))
+	}
+	return c
+}
+
+// open assembles the volume and checks what is not in a btree: superblocks and
+// journal.
+func (c *checker) open(ctx context.Context, readers []block.Reader) error {
+	c.stage("opening")
+	mo := c.opts.Members
+	mo.Warn = func(err error) {
+		if !c.mute.Load() {
+			c.warned(err)
+		}
+	}
+	set, err := members.Open(ctx, readers, mo)
+	if err != nil {
+		return err
+	}
+	c.set, c.sb, c.v = set, set.SB, set.SB.Version
+	if !set.SB.Initialized() {
+		return &errs.Error{Where: errs.Nowhere, Kind: errs.ErrUnsupported, Reason: "the volume was never initialized: there is nothing to check yet (its first read-write mount makes it)"}
+	}
+	if err := c.setup(); err != nil {
+		return err
+	}
+	if c.state, err = journal.Load(ctx, set); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	c.clean = c.state.Clean
+	c.keyVersion = c.state.KeyVersion
+	for i, t := range c.state.Clock {
+		c.clockLimit[i] = max(t, 1) // the clock reads at least 1
+	}
+	c.checkSupers(ctx, readers)
+	// An unclean volume's journal was read, and what is wrong with it reported.
+	c.mute.Store(!c.clean)
+	defer c.mute.Store(true)
+	return c.checkJournal(ctx)
 }
 
 // setup fills in what is derived from the superblock.

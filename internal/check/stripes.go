@@ -22,6 +22,7 @@ type stripe struct {
 func (c *checker) loadStripes(ctx context.Context) error {
 	c.stripes = map[uint64]*stripe{}
 	return c.walkAll(ctx, ondisk.BtreeStripes, func(kv *ondisk.KV) {
+		c.sawType(kv.Type)
 		s, err := ondisk.DecodeStripe(kv.Val)
 		if err != nil || kv.Type != ondisk.KeyStripe {
 			return
