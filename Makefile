@@ -43,6 +43,7 @@ oracle: ## tests against the real tools and kernel: GOBCACHEFS_ORACLE, or ../sha
 
 bench: ## benchmarks (docs/benchmarks.md)
 	go test -run '^$$' -bench . -benchmem ./...
+	go run ./bench $(BENCHFLAGS)
 
 lint: fmt vet staticcheck ## gofmt, vet, staticcheck, and the rules of internal/lint
 	go test ./internal/lint

@@ -66,6 +66,8 @@ var layers = func() map[string]layer {
 			"commands see only the root package and what prints, never the engine"},
 		"cmd/gobcachefs": {[]string{"cli"},
 			"main is dispatch and signals; all else is in cli, where it is tested"},
+		"bench": {nil,
+			"the benchmark drives programs from outside, as a user does"},
 		"internal/explain": {[]string{"errs", "ondisk", "internal/human"},
 			"explain prints values of ondisk; it reads no volume"},
 		"internal/dump": {join([]string{"errs", "ondisk", "block"}, leaves, engine[1:]),
