@@ -46,6 +46,16 @@ func (i *Inspector) Superblock() *ondisk.Superblock { return i.e.Set.SB }
 // keys are part of what Keys and Nodes show.
 func (i *Inspector) Clean() bool { return i.e.State.Clean }
 
+// Members is the number of members that are here.
+func (i *Inspector) Members() (n int) {
+	for _, d := range i.e.Set.Devs {
+		if d.Online() {
+			n++
+		}
+	}
+	return n
+}
+
 // Btrees lists the btrees that have a root, or keys in the journal.
 func (i *Inspector) Btrees() []ondisk.BtreeID { return i.e.Trees.Btrees() }
 

@@ -77,6 +77,7 @@ const (
 	KindMemory   Kind = "memory"
 	KindHTTP     Kind = "http"
 	KindZstd     Kind = "zstd"
+	KindQcow2    Kind = "qcow2"
 	KindOverlay  Kind = "overlay"
 )
 
@@ -119,8 +120,9 @@ type Options struct {
 
 // Open opens what name says: an http:// or https:// URL, or the path of a block
 // device, of a regular file, or of a zstd-compressed image (a regular file or
-// URL whose bytes start with the zstd magic). It opens to read, always;
-// OpenWriter opens to write.
+// URL whose bytes start with the zstd magic). Of a qcow2 image, compressed or
+// not, it opens the virtual disk; images that depend on other files are refused.
+// It opens to read, always; OpenWriter opens to write.
 //
 // ctx bounds the opening (which unpacks a compressed image), not the life of
 // the Reader. Errors: *fs.PathError for what the system refuses, errs.ErrBusy

@@ -68,10 +68,14 @@ func openFile(ctx context.Context, name string, opts Options) (Reader, error) {
 		return nil, err
 	}
 	if !packed {
-		return r, nil
+		return unwrap(r)
 	}
 	defer r.Close()
-	return spoolZstd(ctx, r, opts)
+	spool, err := spoolZstd(ctx, r, opts)
+	if err != nil {
+		return nil, err
+	}
+	return unwrap(spool)
 }
 
 // newFileReader asks f what it is. f stays the caller's on error.

@@ -85,9 +85,13 @@ func openHTTP(ctx context.Context, name string, opts Options) (Reader, error) {
 	}
 	if packed {
 		defer h.Close()
-		return spoolZstd(ctx, h, opts)
+		spool, err := spoolZstd(ctx, h, opts)
+		if err != nil {
+			return nil, err
+		}
+		return unwrap(spool)
 	}
-	return h, nil
+	return unwrap(h)
 }
 
 // ReadAt implements Reader.

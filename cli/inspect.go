@@ -50,9 +50,22 @@ func (f *volumeFlags) all(args []string) ([]string, error) {
 	return spec, nil
 }
 
+// addWithout is add for a command that has another use for the letter of a flag.
+func (f *volumeFlags) addWithout(cmd *cobra.Command, flag string) {
+	tmp := &cobra.Command{}
+	f.add(tmp)
+	tmp.Flags().Lookup(flag).Shorthand = ""
+	cmd.Flags().AddFlagSet(tmp.Flags())
+}
+
 // openInspect opens a volume for a command that shows its structures: also one
 // whose files cannot be reached. The returned function closes it.
 func (a *app) openInspect(f *volumeFlags, args []string) (*bcachefs.Inspector, func(), error) {
+	return a.openInspectWith(f, args, false)
+}
+
+// openInspectWith is openInspect; live takes no locks.
+func (a *app) openInspectWith(f *volumeFlags, args []string, live bool) (*bcachefs.Inspector, func(), error) {
 	spec, err := f.all(args)
 	if err != nil {
 		return nil, nil, err
@@ -61,15 +74,17 @@ func (a *app) openInspect(f *volumeFlags, args []string) (*bcachefs.Inspector, f
 	if err := f.parse(&o, nil); err != nil {
 		return nil, nil, err
 	}
-	rs, err := devicesOf(a.ctx, spec, block.Options{})
+	rs, err := devicesOf(a.ctx, spec, block.Options{NoLock: live})
 	if err != nil {
 		return nil, nil, err
 	}
-	done := func() {
-		for _, r := range rs {
-			_ = r.Close()
-		}
+	done := func() { closeReaders(rs) }
+	layers, err := f.layered(rs)
+	if err != nil {
+		done()
+		return nil, nil, err
 	}
+	rs = layers
 	o.Passphrase = f.passphrase(a)
 	o.Key = keyringKey
 	i, err := bcachefs.OpenInspector(a.ctx, rs, o)
