@@ -11,7 +11,16 @@
 //	               ├─ zstd compressed    unpacked into a sparse unlinked file
 //	               └─ regular file
 //
+//	name ── OpenWriter ─┬─ block device   opened for this program alone
+//	        Create      └─ regular file   locked, can be resized
+//
+// Writers are exclusive: advisory locks keep this package's readers and other
+// writers away, the system keeps away what is mounted or part of another device
+// (Mounted says where). What is written is durable after Flush, and a Flush that
+// failed cannot be repeated.
+//
 // NewMemory, NewSparse and NewOverlay make devices that live in memory;
-// package block/blocktest has the fault injector and the tests that every kind
-// of device passes.
+// OpenOverlayFile keeps what is written above a device in a file beside it.
+// Package block/blocktest has the tests that every kind of device passes, the
+// fault injector, and the recorder that replays power cuts.
 package block

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/url"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -31,7 +32,7 @@ func OpenWriter(ctx context.Context, name string, opts Options) (Writer, error) 
 		return nil, err
 	}
 	if isURL(name) {
-		return nil, onlyRead(name, "an image behind HTTP")
+		return nil, onlyReadURL(name)
 	}
 	device := rawDeviceName(name)
 	if !device {
@@ -75,7 +76,7 @@ func Create(ctx context.Context, name string, size int64, opts Options) (_ Write
 	case size < 0:
 		return nil, &errs.Error{Where: where(name, -1), Kind: errs.ErrUsage, Reason: "negative device size"}
 	case isURL(name):
-		return nil, onlyRead(name, "an image behind HTTP")
+		return nil, onlyReadURL(name)
 	case rawDeviceName(name):
 		return nil, &errs.Error{Where: where(name, -1), Kind: errs.ErrUnsupported, Reason: "a device cannot be created, only opened"}
 	}
@@ -127,6 +128,15 @@ func Create(ctx context.Context, name string, size int64, opts Options) (_ Write
 		return nil, ioError(name, -1, "cannot sync the directory", err)
 	}
 	return i, nil
+}
+
+// onlyReadURL is the error for URLs, without the password that may be in one.
+func onlyReadURL(name string) error {
+	u, err := url.Parse(name)
+	if err != nil {
+		return onlyRead("", "an image behind HTTP")
+	}
+	return onlyRead(u.Redacted(), "an image behind HTTP")
 }
 
 // onlyRead is the error for kinds that have no writer.

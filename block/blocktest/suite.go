@@ -1,5 +1,18 @@
-// Package blocktest has what tests of devices need: the suite that every kind
-// of block.Reader passes, and a device that fails on demand.
+// Package blocktest has what tests of devices, and of what lives on them, need:
+// the suites that every kind of block.Reader and block.Writer passes, devices
+// that fail on demand (Fault, FaultWriter), and devices that record what is
+// written to them (Recorder), so that a test can look at every state that a
+// power cut could have left (Log.States):
+//
+//	r := blocktest.NewRecorder(base)
+//	… make a volume on r, change it, sync …
+//	r.Mark("synced")
+//	… change it more …
+//	for s := range r.Log().States(blocktest.StateOptions{}) {
+//		w := s.Devices()[0]
+//		… recover the volume on w; if s.Reached("synced"), what was synced
+//		must be there; errors name s, which says what the power cut left …
+//	}
 package blocktest
 
 import (
