@@ -48,10 +48,11 @@ const (
 // Progress says how far the check is.
 type Progress struct {
 	Stage string // what is being done
-	Pass  int    // from 1 on
-	Nodes int64  // btree nodes read
-	Total int64  // btree nodes to read, an estimate
+	Nodes int64  // btree nodes read; with several passes some more than once
+	Total int64  // btree nodes that there are
 	Bytes int64  // of file data verified
+	// TotalBytes is about how much file data there is to verify, 0 until known.
+	TotalBytes int64
 }
 
 // Result is what came out.
@@ -62,9 +63,17 @@ type Result struct {
 	Errors, Notes map[string]int
 	Passes        int
 	Nodes, Bytes  int64
+	// Stages say how long the parts of the check took.
+	Stages []Stage
 	// Incomplete: parts of the volume could not be read, so that not everything
 	// was compared.
 	Incomplete bool
+}
+
+// Stage is a part of the check; of several passes every one has its own.
+type Stage struct {
+	Name    string
+	Seconds float64
 }
 
 // Bad is the number of findings that are not notes.
@@ -111,12 +120,16 @@ type checker struct {
 	lostTrees uint64
 	walked    uint64 // btrees whose leaves were walked before
 
-	nodePool, bufPool sync.Pool
+	stages     []Stage
+	stageStart time.Time
+
+	nodePool, bufPool, stretches sync.Pool
 	prog              struct {
 		stage atomic.Value // string
 		nodes atomic.Int64
 		bytes atomic.Int64
 		total atomic.Int64
+		data  atomic.Int64
 	}
 
 	snaps     *snapTable
@@ -142,6 +155,9 @@ type checker struct {
 	entriesOf map[uint32][]entryOf
 	overlaps  []overlap
 	dirs      []directory
+
+	paths   map[inView]string
+	nrPaths int
 
 	seenCompression atomic.Uint32
 	seenTypes       atomic.Uint64
@@ -170,7 +186,7 @@ func Run(ctx context.Context, readers []block.Reader, o Options) (*Result, error
 	if err == nil {
 		err = c.run(ctx)
 	}
-	c.flush()
+	c.flush(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -178,7 +194,7 @@ func Run(ctx context.Context, readers []block.Reader, o Options) (*Result, error
 }
 
 func newChecker(o Options) *checker {
-	c := &checker{opts: o, rep: newReport(o.PerKind), workers: o.Workers, hash: newHasher(), acc: newCounters(), scans: map[scanKey]*nodeRef{}, entriesOf: map[uint32][]entryOf{}}
+	c := &checker{opts: o, rep: newReport(o.PerKind), workers: o.Workers, hash: newHasher(), acc: newCounters(), scans: map[scanKey]*nodeRef{}, paths: map[inView]string{}, entriesOf: map[uint32][]entryOf{}}
 	if c.workers <= 0 {
 		// Some more than processors, so that reads overlap.
 		c.workers = max(4, 2*runtime.GOMAXPROCS(0))
@@ -289,11 +305,15 @@ func (c *checker) run(ctx context.Context) error {
 		if more, err = c.onePass(ctx); err != nil {
 			return err
 		}
-		c.flush()
+		c.flush(ctx)
 	}
+	c.stage("directories")
 	c.compareAccounting()
 	c.checkStructure()
 	c.checkFeatures()
+	if c.opts.Data {
+		return c.checkData(ctx)
+	}
 	return nil
 }
 
@@ -433,7 +453,18 @@ func (t *tasks) leavesWith(b ondisk.BtreeID, make1 func() *pointers, fn func(*po
 	}
 }
 
-func (c *checker) stage(s string) { c.prog.stage.Store(s) }
+// stage begins a part of the check; its name is for people.
+func (c *checker) stage(s string) {
+	c.prog.stage.Store(s)
+	now := time.Now()
+	if n := len(c.stages); n > 0 && c.stages[n-1].Seconds == 0 {
+		c.stages[n-1].Seconds = now.Sub(c.stageStart).Seconds()
+	}
+	if s != "" {
+		c.stages = append(c.stages, Stage{Name: s})
+	}
+	c.stageStart = now
+}
 
 // startProgress tells about progress until the returned function is called.
 func (c *checker) startProgress() (stop func()) {
@@ -453,7 +484,7 @@ func (c *checker) startProgress() (stop func()) {
 				return
 			case <-t.C:
 				s, _ := c.prog.stage.Load().(string)
-				c.opts.Progress(Progress{Stage: s, Nodes: c.prog.nodes.Load(), Total: c.prog.total.Load(), Bytes: c.prog.bytes.Load()})
+				c.opts.Progress(Progress{Stage: s, Nodes: c.prog.nodes.Load(), Total: c.prog.total.Load(), Bytes: c.prog.bytes.Load(), TotalBytes: c.prog.data.Load()})
 			}
 		}
 	}()
@@ -461,14 +492,17 @@ func (c *checker) startProgress() (stop func()) {
 }
 
 // flush hands out the findings since the last time.
-func (c *checker) flush() {
-	for _, f := range c.rep.take() {
+func (c *checker) flush(ctx context.Context) {
+	list := c.rep.take()
+	c.addPaths(ctx, list)
+	for _, f := range list {
 		c.opts.Found(f)
 	}
 }
 
 func (c *checker) result() *Result {
-	r := &Result{Version: c.v, Clean: c.clean, Errors: map[string]int{}, Notes: map[string]int{}, Passes: c.pass,
+	c.stage("")
+	r := &Result{Stages: c.stages, Version: c.v, Clean: c.clean, Errors: map[string]int{}, Notes: map[string]int{}, Passes: c.pass,
 		Nodes: c.prog.nodes.Load(), Bytes: c.prog.bytes.Load(), Incomplete: c.lostNodes()}
 	for name, n := range c.rep.counts {
 		if n.note {

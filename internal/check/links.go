@@ -313,10 +313,6 @@ func (c *checker) checkStructure() {
 	if c.lost(ondisk.BtreeInodes, ondisk.BtreeDirents) {
 		return
 	}
-	type inView struct {
-		inum uint64
-		si   int32
-	}
 	reached := map[inView]bool{} // directories that a snapshot sees in an ancestor
 	shallow := 0
 	for i := range c.dirs {

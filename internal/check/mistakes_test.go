@@ -17,7 +17,9 @@ type mistake struct {
 	want  string // as show prints it
 }
 
-func pos(inode, offset uint64, snap uint32) ondisk.Pos { return ondisk.Pos{Inode: inode, Offset: offset, Snapshot: snap} }
+func pos(inode, offset uint64, snap uint32) ondisk.Pos {
+	return ondisk.Pos{Inode: inode, Offset: offset, Snapshot: snap}
+}
 
 func anyKey(ondisk.KV) bool { return true }
 
@@ -38,8 +40,12 @@ func (v *volume) inode(fits func(i *ondisk.Inode, kv ondisk.KV) bool, edit func(
 	return kv
 }
 
-func isFile(i *ondisk.Inode, _ ondisk.KV) bool { return i.IsRegular() && i.Nlink == 0 && i.Dir != 0 && i.Sectors > 8 && !i.Unlinked() }
-func isDirBelow(i *ondisk.Inode, _ ondisk.KV) bool { return i.IsDir() && i.Dir != 0 && i.Subvol == 0 && i.Dir != 4096 }
+func isFile(i *ondisk.Inode, _ ondisk.KV) bool {
+	return i.IsRegular() && i.Nlink == 0 && i.Dir != 0 && i.Sectors > 8 && !i.Unlinked()
+}
+func isDirBelow(i *ondisk.Inode, _ ondisk.KV) bool {
+	return i.IsDir() && i.Dir != 0 && i.Subvol == 0 && i.Dir != 4096
+}
 
 // alloc changes an alloc key.
 func (v *volume) alloc(fits func(a *ondisk.Alloc) bool, edit func(a *ondisk.Alloc)) ondisk.KV {

@@ -273,7 +273,9 @@ func (v *volume) writeNode(c *checker, r nodeRef, ks []ondisk.KV, h ondisk.NodeH
 	}
 }
 
-func (r *nodeRef) btreeAllows(kv ondisk.KV) bool { return kv.Type == ondisk.KeyDeleted || r.level > 0 || r.btree.Allows(kv.Type) }
+func (r *nodeRef) btreeAllows(kv ondisk.KV) bool {
+	return kv.Type == ondisk.KeyDeleted || r.level > 0 || r.btree.Allows(kv.Type)
+}
 
 func (v *volume) write(dev int, sector uint64, b []byte) {
 	v.t.Helper()
