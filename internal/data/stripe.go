@@ -62,6 +62,16 @@ func (r *Reader) stripe(ctx context.Context, p *ondisk.ExtentPtr) (*ondisk.Strip
 	if err != nil {
 		return nil, errs.At(err, keyPlace(ondisk.BtreeStripes, kv.Pos))
 	}
+	var seen [ondisk.InvalidDev]bool
+	for i, q := range st.Ptrs {
+		if q.Dev == ondisk.InvalidDev {
+			continue
+		}
+		if seen[q.Dev] {
+			return nil, r.stripeErr(p, "ptr_to_duplicate_device", fmt.Sprintf("block %d on member %d, as another", i, q.Dev))
+		}
+		seen[q.Dev] = true
+	}
 	if !st.Matches(*p) {
 		return nil, r.stripeErr(p, "ptr_to_incorrect_stripe", fmt.Sprintf("block %d of the stripe", p.Stripe.Block))
 	}
@@ -97,17 +107,21 @@ func (r *Reader) rebuild(st *ondisk.Stripe, block int, from, length uint64) (*[]
 			fails = append(fails, fmt.Errorf("stripe block %d: bucket reused", i))
 			continue
 		}
-		b := r.bufs.get(n)
-		bufs = append(bufs, b)
-		err := r.set.ReadSectors(p.Dev, p.Offset+lo, *b)
+		// The size of the range is what the key claims: nothing is allocated for
+		// what the device does not have, or kept of what is no good.
+		err := r.set.InRange(p.Dev, p.Offset+lo, hi-lo)
 		if err == nil {
-			err = r.checkBlock(st, i, lo, *b)
+			b := r.bufs.get(n)
+			if err = r.set.ReadSectors(p.Dev, p.Offset+lo, *b); err == nil {
+				err = r.checkBlock(st, i, lo, *b)
+			}
+			if err == nil {
+				blocks[i], bufs = *b, append(bufs, b)
+				continue
+			}
+			r.bufs.put(b)
 		}
-		if err != nil {
-			fails = append(fails, fmt.Errorf("stripe block %d: %w", i, err))
-			continue
-		}
-		blocks[i] = *b
+		fails = append(fails, fmt.Errorf("stripe block %d: %w", i, err))
 	}
 	if len(fails)+1 > int(st.NrRedundant) {
 		return nil, &errs.Error{Where: errs.Nowhere, Kind: errs.ErrIO, Reason: "stripe reconstruction", Want: fmt.Sprintf("at most %d blocks lost", st.NrRedundant), Got: fmt.Sprint(len(fails) + 1), Cause: errors.Join(fails...)}

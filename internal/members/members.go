@@ -340,6 +340,21 @@ func (s *Set) ReadSectors(dev uint8, sector uint64, p []byte) error {
 	return &errs.Error{Where: w, Kind: errs.ErrIO, Reason: "device read", Want: fmt.Sprintf("%d bytes", len(p)), Got: fmt.Sprint(n), Cause: err}
 }
 
+// InRange gives the error that reading n sectors must give because the member is
+// not here or not that big, nil if it is.
+func (s *Set) InRange(dev uint8, sector, n uint64) error {
+	w := errs.Where{Dev: int(dev), Sector: int64(sector), Btree: -1, Level: -1}
+	if int(dev) >= len(s.Devs) || !s.Devs[dev].Online() {
+		return &errs.Error{Where: w, Kind: errs.ErrMissingDevice, Reason: "member is not here", Cause: errs.ErrIO}
+	}
+	r := s.Devs[dev].R
+	w.Path = r.Info().Name
+	if end := uint64(r.Size()) / 512; sector > end || n > end-sector {
+		return &errs.Error{Where: w, Kind: errs.ErrIO, Reason: "read past the end of the device", Want: fmt.Sprintf("at most sector %d", end), Got: fmt.Sprintf("%d sectors at %d", n, sector)}
+	}
+	return nil
+}
+
 // Online reports whether a member can be read.
 func (s *Set) Online(dev uint8) bool { return int(dev) < len(s.Devs) && s.Devs[dev].Online() }
 
