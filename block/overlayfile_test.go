@@ -491,11 +491,11 @@ func TestOverlayFilePowerCuts(t *testing.T) {
 		return o
 	}
 	again := 0
-	for s := range r.Log().States(blocktest.StateOptions{}) {
+	for s := range r.Log().States(blocktest.StateOptions{Every: 2}) {
 		states++
 		rec := s.Recorders()
 		o := check(s, rec[0])
-		if o == nil || states%20 != 0 {
+		if o == nil || states%60 != 0 {
 			continue
 		}
 		// The power goes again while it is mended and used.
@@ -526,12 +526,12 @@ func TestOverlayFilePowerCuts(t *testing.T) {
 		}
 	}
 	// A device that tears even sectors.
-	for s := range r.Log().States(blocktest.StateOptions{Sector: 16, Subsets: -1, Samples: -1, Every: 2}) {
+	for s := range r.Log().States(blocktest.StateOptions{Sector: 16, Subsets: -1, Samples: -1, Every: 3}) {
 		states++
 		check(s, s.Devices()[0])
 	}
 	t.Logf("%d states, %d with more than was flushed; %d states of second cuts", states, later, again)
-	if states < 500 || later < 100 || again < 200 {
+	if states < 500 || later < 100 || again < 100 {
 		t.Errorf("%d states, %d with more than was flushed, %d of second cuts: too few to tell", states, later, again)
 	}
 }

@@ -134,7 +134,7 @@ func cuts(g generation, all bool) iter.Seq[*cut] {
 			}
 			if fresh || all {
 				c := &cut{gen: g, number: number, end: i, durable: slices.Clone(durable),
-					pending: slices.Clone(pending), marks: slices.Clone(marks)}
+					pending: slices.Clone(pending), marks: marks[:len(marks):len(marks)]}
 				if !yield(c) {
 					return
 				}
