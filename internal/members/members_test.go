@@ -475,6 +475,8 @@ func TestVersionsAndFeatures(t *testing.T) {
 		{"feature 24", func(sb *ondisk.Superblock) { sb.Features[0] |= 1 << 24 }, errs.ErrFeature, "unknown incompatible features: bit 24"},
 		{"features 40 and 64", func(sb *ondisk.Superblock) { sb.Features[0] |= 1 << 40; sb.Features[1] = 1 }, errs.ErrFeature, "bit 40, bit 64"},
 		{"unknown compatible feature", func(sb *ondisk.Superblock) { sb.Compat[0] |= 1 << 50 }, nil, ""},
+		{"atomic_nlink", func(sb *ondisk.Superblock) { sb.Features[0] |= 1 << 3 }, nil, ""},
+		{"no_default_sb", func(sb *ondisk.Superblock) { sb.Features[0] |= 1 << 23 }, nil, ""},
 		{"unknown field", func(sb *ondisk.Superblock) { sb.SetField(99, make([]byte, 16)) }, nil, ""},
 		{"big endian", func(sb *ondisk.Superblock) { sb.Flags[0] |= 1 << 62 }, errs.ErrUnsupported, "big-endian"},
 		{"without new_extent_overwrite", func(sb *ondisk.Superblock) { sb.SetFeature(ondisk.FeatureNewExtentOverwrite, false) }, errs.ErrVersion, "new_extent_overwrite"},
