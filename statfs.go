@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"sync"
+	"time"
 
 	"github.com/gobcachefs/gobcachefs/internal/alloc"
 	"github.com/gobcachefs/gobcachefs/ondisk"
@@ -29,10 +30,12 @@ const StatfsType = 0xca451a4e
 // nameLen is what the kernel says; names of 512 bytes do fit.
 const nameLen = 512
 
-// statfsCache keeps the answer of a volume that does not change.
+// statfsCache keeps the answer: of a volume that does not change for good, of
+// another one for as long as is needed not to spend all the time on answers.
 type statfsCache struct {
-	mu sync.Mutex
-	st *Statfs
+	mu    sync.Mutex
+	st    *Statfs
+	until time.Time // on a volume that changes
 }
 
 // Statfs says how full the volume is, in the numbers that the kernel of the
@@ -41,7 +44,8 @@ type statfsCache struct {
 func (v *Volume) Statfs(ctx context.Context) (Statfs, error) {
 	v.statfs.mu.Lock()
 	defer v.statfs.mu.Unlock()
-	if v.statfs.st != nil && !v.live {
+	start := time.Now()
+	if v.statfs.st != nil && (!v.live || start.Before(v.statfs.until)) {
 		return *v.statfs.st, nil
 	}
 	u, err := alloc.ReadUsage(ctx, v.e.Set, v.e.Trees)
@@ -50,6 +54,7 @@ func (v *Volume) Statfs(ctx context.Context) (Statfs, error) {
 	}
 	st := statfsOf(v.e.Set.SB, u.Space(v.e.Set), u.NrInodes)
 	v.statfs.st = &st
+	v.statfs.until = time.Now().Add(4 * time.Since(start))
 	return st, nil
 }
 
