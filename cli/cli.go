@@ -88,6 +88,8 @@ func byProgramName(argv0 string) string {
 	switch base := strings.TrimSuffix(filepath.Base(argv0), ".exe"); {
 	case strings.Contains(base, "mkfs"):
 		return "format"
+	case strings.Contains(base, "fsck"):
+		return "fsck"
 	case strings.Contains(base, "mount.fuse") || strings.HasPrefix(base, "mount."):
 		return "mount.bcachefs"
 	}

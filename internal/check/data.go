@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"unsafe"
 
 	"github.com/gobcachefs/gobcachefs/errs"
 	"github.com/gobcachefs/gobcachefs/internal/compress"
@@ -59,6 +58,9 @@ func (b *blob) where() errs.Where {
 	return w
 }
 
+// blobBytes is the memory of a blob, for the budget.
+const blobBytes = 112
+
 // stretchBytes is about how much is read at once.
 const stretchBytes = 1 << 20
 
@@ -70,7 +72,7 @@ func (c *checker) checkData(ctx context.Context) error {
 			c.prog.data.Add(n[0] * 512)
 		}
 	}
-	budget := int(max(c.opts.Memory/4/int64(unsafe.Sizeof(blob{})), 1<<10))
+	budget := int(max(c.opts.Memory/4/blobBytes, 1<<10))
 	for _, b := range []ondisk.BtreeID{ondisk.BtreeExtents, ondisk.BtreeReflink, ondisk.BtreeStripes} {
 		refs := c.leavesIn(b, ondisk.PosMin, ondisk.SPosMax)
 		var list []blob

@@ -75,8 +75,8 @@ var layers = func() map[string]layer {
 	}
 	m["internal/mkfs"] = layer{join([]string{"errs", "ondisk", "block"}, leaves, engine),
 		"mkfs writes an empty volume and has an engine fill it"}
-	m["internal/check"] = layer{join([]string{"errs", "ondisk", "block"}, leaves, engine[1:]),
-		"the check recomputes derived state on its own: with the table of consequences it would repeat that table's mistakes"}
+	m["internal/check"] = layer{join([]string{"errs", "ondisk", "block"}, leaves, []string{"internal/journal", "internal/members"}),
+		"the check recomputes derived state on its own, from nodes that it reads on its own: with the engine's tables and allocator it would repeat their mistakes"}
 	m[consequence] = layer{join([]string{"errs", "ondisk"}, leaves),
 		"consequences are pure functions of keys: no I/O, no state"}
 	for _, l := range leaves {
