@@ -95,6 +95,13 @@ func (o Oracle) VM(t testing.TB, script string, files []string, images ...string
 			t.Fatal(err)
 		}
 	}
+	return o.VMIn(t, host, script, images...)
+}
+
+// VMIn is VM with a folder of the caller's as /host. Images in it can be mounted
+// with -o loop, many in one boot.
+func (o Oracle) VMIn(t testing.TB, host, script string, images ...string) Result {
+	t.Helper()
 	s := filepath.Join(t.TempDir(), "script.sh")
 	if err := os.WriteFile(s, []byte(". /r/env\n"+script), 0o644); err != nil {
 		t.Fatal(err)
