@@ -1,6 +1,7 @@
 package bcachefs
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -14,57 +15,81 @@ import (
 	"github.com/gobcachefs/gobcachefs/ondisk"
 )
 
-// OptionChange is what SetOption did.
-type OptionChange struct {
-	Name     string
-	Member   int // -1: an option of the volume
-	Old, New string
+// OptionSetting is a new value of an option that the superblock keeps.
+type OptionSetting struct {
+	Name, Value string
+	Member      int // -1: an option of the volume
 }
 
-// SetOption changes an option that the superblock keeps: of the volume with
-// member -1, else of a member. The value has the syntax of the option; targets
-// are paths of members as they were given, or labels. What was written stays as
-// it is; where data must follow an option, background work of a mount moves it.
+// OptionChange is what SetOptions did.
+type OptionChange struct {
+	OptionSetting
+	Old, New string // as they are shown
+}
+
+// SetOptions changes options that the superblock keeps, all of them or none. The
+// values have the syntax of their options; targets are paths of members as they
+// were given, or labels. What was written stays as it is; where data must follow
+// an option, background work of a mount moves it.
 //
 // Errors: errs.ErrUsage for an unknown option or a bad value; errs.ErrUnsupported
 // for what can only be set at format time, or not at the volume's version.
-func (v *WritableVolume) SetOption(ctx context.Context, name, value string, member int) (OptionChange, error) {
-	c := OptionChange{Name: name, Member: member}
-	opt, err := settable(v.rw.WS.Current(), name, value, member)
+func (v *WritableVolume) SetOptions(ctx context.Context, settings ...OptionSetting) ([]OptionChange, error) {
+	var done []OptionChange
+	err := v.do(ctx, func(ctx context.Context) (seq uint64, err error) {
+		scan := false
+		change := func(sb *ondisk.Superblock) error {
+			done, scan = nil, false
+			before := sb.Append(nil)
+			for _, s := range settings {
+				c, err := v.setOption(sb, s)
+				if err != nil {
+					return err
+				}
+				done = append(done, c)
+				scan = scan || c.Old != c.New && s.Member < 0
+			}
+			if bytes.Equal(sb.Append(nil), before) {
+				return members.ErrUnchanged
+			}
+			return nil
+		}
+		if err := v.rw.WS.Update(ctx, change); err != nil || !scan {
+			return 0, err
+		}
+		for _, c := range done {
+			if opt, _ := ondisk.FindOption(c.Name); c.Member < 0 && c.Old != c.New && objects.MovesData(opt) {
+				return v.w.Scan(ctx)
+			}
+		}
+		return 0, nil
+	})
+	if err != nil {
+		done = nil
+	}
+	return done, err
+}
+
+// setOption changes one option in a superblock.
+func (v *WritableVolume) setOption(sb *ondisk.Superblock, s OptionSetting) (OptionChange, error) {
+	c := OptionChange{OptionSetting: s}
+	opt, err := settable(sb, s.Name, s.Value, s.Member)
 	if err != nil {
 		return c, err
 	}
 	c.Name = opt.Name
-	err = v.do(ctx, func(ctx context.Context) (uint64, error) {
-		if member >= 0 {
-			return 0, v.setMember(ctx, opt, value, &c)
-		}
-		n, err := opt.Parse(value, v.w.Target)
-		if err != nil {
-			return 0, err
-		}
-		// Checked before anything is changed.
-		if err := opt.Set(v.rw.WS.Current().Clone(), n); err != nil {
-			return 0, err
-		}
-		if err := objects.EnableFeatures(ctx, v.rw.WS, opt, n); err != nil {
-			return 0, err
-		}
-		changed := false
-		err = v.rw.WS.Update(ctx, func(sb *ondisk.Superblock) error {
-			old := opt.Get(sb)
-			c.Old, c.New = opt.Format(old, sb.TargetString), opt.Format(n, sb.TargetString)
-			if changed = old != n; !changed {
-				return members.ErrUnchanged
-			}
-			return opt.Set(sb, n)
-		})
-		if err != nil || !changed {
-			return 0, err
-		}
-		return v.w.Scan(ctx, opt)
-	})
-	return c, err
+	if s.Member >= 0 {
+		return c, setMember(sb, opt, &c)
+	}
+	n, err := opt.Parse(s.Value, v.w.Target)
+	if err != nil {
+		return c, err
+	}
+	c.Old, c.New = opt.Format(opt.Get(sb), sb.TargetString), opt.Format(n, sb.TargetString)
+	if f, ok := objects.FeatureOf(opt, n); ok {
+		sb.SetFeature(f, true)
+	}
+	return c, opt.Set(sb, n)
 }
 
 // settable finds an option and says whether it can be changed in a volume.
@@ -78,9 +103,6 @@ func settable(sb *ondisk.Superblock, name, value string, member int) (*ondisk.Op
 	opt, ok := ondisk.FindOption(name)
 	switch {
 	case !ok || opt.Flags&ondisk.OptInternal != 0:
-		if near := NearestOption(name); near != "" {
-			return nil, usage("unknown option %s; did you mean %s", name, near)
-		}
 		return nil, usage("unknown option %s", name)
 	case !opt.Stored() && !opt.MemberStored():
 		if opt.InodeID() >= 0 {
@@ -103,77 +125,36 @@ func settable(sb *ondisk.Superblock, name, value string, member int) (*ondisk.Op
 	return opt, nil
 }
 
-// NearestOption is the known option whose name is closest to a wrong one, "" if
-// none is close.
-func NearestOption(name string) string {
-	best, dist := "", 3
-	for _, o := range ondisk.Options() {
-		if o.Flags&ondisk.OptInternal != 0 {
-			continue
-		}
-		if d := editDistance(name, o.Name); d < dist {
-			best, dist = o.Name, d
-		}
+// setMember changes an option of a member in a superblock.
+func setMember(sb *ondisk.Superblock, opt *ondisk.Option, c *OptionChange) error {
+	ms, err := sb.Members()
+	if err != nil {
+		return err
 	}
-	return best
-}
-
-// editDistance is how many bytes must be put in, taken out or replaced.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+	if c.Member >= len(ms) || !ms[c.Member].Exists() {
+		return &errs.Error{Where: errs.Nowhere, Kind: errs.ErrUsage, Reason: fmt.Sprintf("no member %d", c.Member)}
 	}
-	for i := range len(a) {
-		diag := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diag
-			if a[i] != b[j] {
-				cost++
-			}
-			diag = row[j+1]
-			row[j+1] = min(cost, row[j]+1, diag+1)
-		}
+	m := &ms[c.Member]
+	n, err := opt.Parse(c.Value, nil)
+	if err != nil {
+		return err
 	}
-	return row[len(b)]
-}
-
-// setMember changes an option of a member.
-func (v *WritableVolume) setMember(ctx context.Context, opt *ondisk.Option, value string, c *OptionChange) error {
-	return v.rw.WS.Update(ctx, func(sb *ondisk.Superblock) error {
-		ms, err := sb.Members()
-		if err != nil {
-			return err
-		}
-		if c.Member >= len(ms) || !ms[c.Member].Exists() {
-			return &errs.Error{Where: errs.Nowhere, Kind: errs.ErrUsage, Reason: fmt.Sprintf("no member %d", c.Member)}
-		}
-		m := &ms[c.Member]
-		n, err := opt.Parse(value, nil)
-		if err != nil {
-			return err
-		}
-		if opt.Name == "label" {
-			c.Old, c.New = sb.GroupPath(m.Group()), value
-			g := -1
-			if value != "" {
-				if g, err = sb.AddGroup(value); err != nil {
-					return err
-				}
-			}
-			m.SetGroup(g)
-		} else {
-			c.Old, c.New = opt.Format(opt.GetMember(m), nil), opt.Format(n, nil)
-			if err := opt.SetMember(m, n); err != nil {
+	if opt.Name == "label" {
+		g := -1
+		c.Old, c.New = sb.GroupPath(m.Group()), c.Value
+		if c.Value != "" {
+			if g, err = sb.AddGroup(c.Value); err != nil {
 				return err
 			}
 		}
-		if c.Old == c.New {
-			return members.ErrUnchanged
+		m.SetGroup(g)
+	} else {
+		c.Old, c.New = opt.Format(opt.GetMember(m), nil), opt.Format(n, nil)
+		if err := opt.SetMember(m, n); err != nil {
+			return err
 		}
-		return sb.SetMembers(ms, sb.MemberStride())
-	})
+	}
+	return sb.SetMembers(ms, sb.MemberStride())
 }
 
 // updateSuper changes the superblock of a volume that is not in use, and nothing

@@ -32,9 +32,11 @@ type cpFlags struct {
 func newCpCmd(a *app) *cobra.Command {
 	var vf volumeFlags
 	var f cpFlags
+	var into, dryRun bool
+	var owner string
 	cmd := &cobra.Command{
-		Use:   "cp VOLUME SRC... DEST",
-		Short: "Copy files of a volume to this system",
+		Use:   "cp VOLUME SRC... DEST\n  gobcachefs cp --into VOLUME SRC... DEST",
+		Short: "Copy files of a volume to this system, or of this system into a volume",
 		Long: `Copy files of a volume, and all below them, to a directory of this system. If DEST
 is a directory each SRC goes into it under its own name, and what is in SRC itself
 if that is / or ends in "/."; else a single SRC becomes DEST.
@@ -52,9 +54,22 @@ and removes files that were not completed. --verify reads back what was written.
 What cannot be read is listed, and the exit code is 1. A file that cannot be read
 in full is left out, or with --keep-damaged has zeros in place of what is missing.
 
-With --json: one document of totals, {"schema":1,...,"lost":[...],"errors":[...]}.`,
+With --json: one document of totals, {"schema":1,...,"lost":[...],"errors":[...]}.
+
+With --into it is the other way round: each SRC is a file of this system, and DEST a
+path of the volume. Files are put into the volume complete, or not at all; where
+other file systems are mounted below SRC, -x leaves those out. An interrupted copy
+leaves a clean volume, and --resume goes on. --json is then as for other commands
+that change a volume, {"schema":1,"changes":[...],"errors":[...]}.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if into {
+				wf := writeFlags{volumeFlags: vf, dryRun: dryRun, verbose: f.verbose}
+				return a.cpIntoVolume(cmd, &wf, f, owner, args)
+			}
+			if owner != "" || dryRun {
+				return usageErr("--owner and --dry-run need --into")
+			}
 			return a.withTree(cmd, &vf, args, 2, -1, func(t *tree, paths []string) error {
 				c := newCopier(t, f)
 				err := c.run(paths[:len(paths)-1], paths[len(paths)-1])
@@ -73,6 +88,9 @@ With --json: one document of totals, {"schema":1,...,"lost":[...],"errors":[...]
 	fl.BoolVar(&f.noXattrs, "no-xattrs", false, "leave out extended attributes and ACLs")
 	fl.BoolVarP(&f.oneSubvol, "one-subvolume", "x", false, "do not go into nested subvolumes")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "list the files copied")
+	fl.BoolVar(&into, "into", false, "copy from this system into the volume")
+	fl.StringVar(&owner, "owner", "", "with --into: `UID[:GID]` for everything that is copied")
+	fl.BoolVar(&dryRun, "dry-run", false, "with --into: do everything but write")
 	progressFlag(cmd, &f.progress)
 	return cmd
 }

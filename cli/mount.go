@@ -279,11 +279,13 @@ func (m *mountCmd) open(up link, warn func(error)) (*bcachefs.Volume, func(), er
 	if err != nil {
 		return nil, nil, err
 	}
-	done := func() {
-		for _, r := range rs {
-			_ = r.Close()
-		}
+	done := func() { closeReaders(rs) }
+	layers, err := m.f.layered(rs)
+	if err != nil {
+		done()
+		return nil, nil, err
 	}
+	rs = layers
 	if up == nil {
 		up = noLink{m}
 	}

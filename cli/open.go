@@ -26,6 +26,7 @@ type volumeFlags struct {
 	devices        []string
 	passphraseFile string
 	options        []string // -o, comma separated
+	overlay        string   // file that has, or takes, what is changed
 	// What -o said of the subvolume to show; the zero values mean the one that
 	// a plain mount shows.
 	subvol   string
@@ -38,6 +39,7 @@ func (f *volumeFlags) add(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringArrayVar(&f.devices, "device", nil, "a member `DEVICE` of the volume, in place of VOLUME; repeat for each")
 	fl.StringVar(&f.passphraseFile, "passphrase-file", "", "read the passphrase from a `FILE` (first line); - for standard input")
+	fl.StringVar(&f.overlay, "overlay", "", "leave the volume as it is: changes are in this `FILE`, which belongs to it")
 	fl.StringArrayVarP(&f.options, "option", "o", nil, "`OPTIONS` with commas between: degraded, degraded=very, sb=SECTOR, no_splitbrain_check, subvol=PATH, subvolid=N, …")
 }
 
@@ -221,11 +223,13 @@ func (a *app) openWith(f *volumeFlags, spec []string, o bcachefs.Options) (*bcac
 	if err != nil {
 		return nil, nil, err
 	}
-	closeAll := func() {
-		for _, r := range rs {
-			_ = r.Close()
-		}
+	closeAll := func() { closeReaders(rs) }
+	layers, err := f.layered(rs)
+	if err != nil {
+		closeAll()
+		return nil, nil, err
 	}
+	rs = layers
 	o.Passphrase = f.passphrase(a)
 	o.Key = keyringKey
 	v, err := bcachefs.Open(a.ctx, rs, o)

@@ -71,7 +71,7 @@ func (w *Writer) setOption(ctx context.Context, id ID, opt *ondisk.Option, v uin
 		if err := opt.Check(v, w.WS.Current().Version); err != nil {
 			return 0, err
 		}
-		if err := EnableFeatures(ctx, w.WS, opt, v); err != nil {
+		if err := w.enableFeature(ctx, opt, v); err != nil {
 			return 0, err
 		}
 	}
@@ -146,16 +146,16 @@ func (w *Writer) Reinherit(ctx context.Context, id, dir ID) (changed bool, seq u
 // matter to it changed.
 func (o *op) rescan(inum uint64, old, in *ondisk.Inode) error {
 	for n := range ondisk.NrInodeOpts {
-		if in.IsRegular() && in.Opt(n) != old.Opt(n) && movesData(ondisk.InodeOption(n)) {
+		if in.IsRegular() && in.Opt(n) != old.Opt(n) && MovesData(ondisk.InodeOption(n)) {
 			return o.scan(inum)
 		}
 	}
 	return nil
 }
 
-// movesData: data that was written under another value of the option is moved in
+// MovesData: data that was written under another value of the option is moved in
 // the background.
-func movesData(opt *ondisk.Option) bool {
+func MovesData(opt *ondisk.Option) bool {
 	switch opt.Name {
 	case "compression", "background_compression", "foreground_target", "background_target":
 		return true
@@ -164,10 +164,7 @@ func movesData(opt *ondisk.Option) bool {
 }
 
 // Scan asks background work to look at all data of the volume again.
-func (w *Writer) Scan(ctx context.Context, opt *ondisk.Option) (uint64, error) {
-	if !movesData(opt) {
-		return 0, nil
-	}
+func (w *Writer) Scan(ctx context.Context) (uint64, error) {
 	return w.Store.Update(ctx, "scan", func(tx *btree.Tx) error { return (&op{w: w, tx: tx}).scan(0) })
 }
 
@@ -190,23 +187,29 @@ func (o *op) scan(inum uint64) error {
 	return nil
 }
 
-// EnableFeatures marks in the superblock what a value of an option may bring into
-// the volume, before it does (chapter 01 section 4).
-func EnableFeatures(ctx context.Context, ws *members.WriteSet, opt *ondisk.Option, v uint64) error {
-	var f ondisk.Feature
+// FeatureOf is the feature that a value of an option may bring into the volume.
+func FeatureOf(opt *ondisk.Option, v uint64) (ondisk.Feature, bool) {
 	switch {
 	case opt.Type == ondisk.OptCompression && v&15 == 1:
-		f = ondisk.FeatureLZ4
+		return ondisk.FeatureLZ4, true
 	case opt.Type == ondisk.OptCompression && v&15 == 2:
-		f = ondisk.FeatureGzip
+		return ondisk.FeatureGzip, true
 	case opt.Type == ondisk.OptCompression && v&15 == 3:
-		f = ondisk.FeatureZstd
+		return ondisk.FeatureZstd, true
 	case opt.Name == "erasure_code" && v != 0:
-		f = ondisk.FeatureEC
-	default:
+		return ondisk.FeatureEC, true
+	}
+	return 0, false
+}
+
+// enableFeature marks in the superblock what a value of an option may bring into
+// the volume, before it does (chapter 01 section 4).
+func (w *Writer) enableFeature(ctx context.Context, opt *ondisk.Option, v uint64) error {
+	f, ok := FeatureOf(opt, v)
+	if !ok {
 		return nil
 	}
-	return ws.Update(ctx, func(sb *ondisk.Superblock) error {
+	return w.WS.Update(ctx, func(sb *ondisk.Superblock) error {
 		if sb.HasFeature(f) {
 			return members.ErrUnchanged
 		}
