@@ -19,6 +19,7 @@ type fileReader struct {
 	size   atomic.Int64
 	align  int64 // raw devices of some systems take only multiples of this; 1 elsewhere
 	closed atomic.Bool
+	near   clusters
 }
 
 // geometry is what the system says about a block device; the probe of each
@@ -161,6 +162,9 @@ func (r *fileReader) ReadAt(p []byte, off int64) (int, error) {
 	avail, end, done := checkRange(r.info.Name, len(p), off, size)
 	if done {
 		return 0, end
+	}
+	if from, n, ok := r.near.note(off, avail); ok {
+		willNeed(r.f, from, n)
 	}
 	n, err := readAligned(r.f, p[:avail], off, r.align, size)
 	if n == avail {
