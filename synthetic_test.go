@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/gobcachefs/gobcachefs"
+	"github.com/gobcachefs/gobcachefs/block"
 	"github.com/gobcachefs/gobcachefs/internal/testvol/build"
 	"github.com/gobcachefs/gobcachefs/ondisk"
 )
@@ -460,4 +461,12 @@ func deletions(keys []ondisk.KV) (out []ondisk.KV) {
 		out = append(out, build.Deleted(k.Pos))
 	}
 	return out
+}
+
+// freshVolume is a volume as the formatter leaves it.
+func freshVolume() []block.Reader {
+	v := build.New(build.Config{})
+	v.SB.SetInitialized(false)
+	v.SB.SetClean(false)
+	return v.Devices()
 }

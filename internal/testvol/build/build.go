@@ -63,12 +63,15 @@ type Volume struct {
 	JournalSeq uint64
 	// KeyVersion is the counter of encrypted extents.
 	KeyVersion uint64
+	// Pieces are all structures with a checksum that were written.
+	Pieces []Piece
 	// Change may alter the superblock of a device before it is written.
 	Change func(dev int, sb *ondisk.Superblock)
 
 	keys map[ondisk.BtreeID][]ondisk.KV
 	next []space
 	seq  uint64
+	last []Piece // of EncodeNode
 }
 
 // space is what is taken of a device: buckets are handed out in order.
@@ -295,7 +298,9 @@ func (v *Volume) WriteSuper(i int, sb *ondisk.Superblock) {
 	for _, off := range sb.Layout.Offsets {
 		c := sb.Clone()
 		c.Offset = off
-		v.write(i, off, c.Append(nil))
+		b := c.Append(nil)
+		v.write(i, off, b)
+		v.Pieces = append(v.Pieces, Piece{Kind: "super", Dev: i, Off: int64(off) * 512, Plain: b, seal: resealSuper})
 	}
 }
 

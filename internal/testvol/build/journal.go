@@ -1,6 +1,8 @@
 package build
 
 import (
+	"bytes"
+
 	"github.com/gobcachefs/gobcachefs/internal/crypt"
 	"github.com/gobcachefs/gobcachefs/ondisk"
 )
@@ -10,6 +12,7 @@ type Jset struct {
 	Seq, LastSeq uint64
 	NoFlush      bool
 	Entries      []ondisk.JsetEntry
+	Raw          []byte           // a payload in the place of Entries
 	Csum         *ondisk.CsumType // nil: that of the volume
 	// Header may change the header before it is summed, Damage the bytes after.
 	Header func(*ondisk.Jset)
@@ -34,7 +37,7 @@ func (v *Volume) EncodeJset(j Jset) []byte {
 	if j.Csum != nil {
 		t = *j.Csum
 	}
-	var payload []byte
+	payload := bytes.Clone(j.Raw)
 	for _, e := range j.Entries {
 		payload = e.Append(payload)
 	}
@@ -48,6 +51,7 @@ func (v *Volume) EncodeJset(j Jset) []byte {
 	}
 	b := append(h.Append(nil), payload...)
 	b = b[:min(int64(len(b)), max(h.Bytes(), ondisk.JsetHeaderSize))]
+	v.last = []Piece{{Kind: "jset", Plain: bytes.Clone(b), seal: v.resealJset}}
 	n := crypt.JournalNonce(h.Seq)
 	if h.CsumType().Encrypted() {
 		crypt.XOR(v.Key, n, b[ondisk.JsetCryptStart:])
@@ -65,7 +69,11 @@ func (v *Volume) EncodeJset(j Jset) []byte {
 func (v *Volume) PutJset(dev, ring int, sector uint64, js ...Jset) uint64 {
 	for _, j := range js {
 		b := v.EncodeJset(j)
-		v.write(dev, v.JournalBuckets()[ring]*uint64(v.Bucket)+sector, b)
+		at := v.JournalBuckets()[ring]*uint64(v.Bucket) + sector
+		v.write(dev, at, b)
+		x := v.last[0]
+		x.Dev, x.Off = dev, int64(at)*512
+		v.Pieces = append(v.Pieces, x)
 		sector += uint64(len(b) / 512)
 	}
 	return sector

@@ -1,6 +1,8 @@
 package build
 
 import (
+	"bytes"
+
 	"github.com/gobcachefs/gobcachefs/internal/crypt"
 	"github.com/gobcachefs/gobcachefs/ondisk"
 )
@@ -55,6 +57,7 @@ func (v *Volume) Write(n Node) ondisk.KV {
 		n.Sectors = int(v.Node)
 	}
 	b, written := v.EncodeNode(n)
+	pieces := v.last
 	if n.Damage != nil {
 		n.Damage(b)
 	}
@@ -62,6 +65,10 @@ func (v *Volume) Write(n Node) ondisk.KV {
 	for _, d := range n.Devs {
 		s := v.take(int(d), uint64(v.Node), true)
 		v.write(int(d), s, b)
+		for _, x := range pieces {
+			x.Dev, x.Off = int(d), x.Off+int64(s)*512
+			v.Pieces = append(v.Pieces, x)
+		}
 		p.Ptrs = append(p.Ptrs, ondisk.Ptr{Dev: d, Offset: s})
 	}
 	if n.Ptr != nil {
@@ -98,6 +105,7 @@ func (v *Volume) EncodeNode(n Node) (b []byte, written int) {
 		csum = *n.Csum
 	}
 	out := make([]byte, n.Sectors*512)
+	v.last = nil
 	blk := int(v.Block) * 512
 	off := 0
 	for i, r := range n.Records {
@@ -127,6 +135,7 @@ func (v *Volume) EncodeNode(n Node) (b []byte, written int) {
 			rec = ondisk.EntryHeader{Bset: bs}.Append(nil)
 		}
 		rec = append(rec, keys...)
+		v.last = append(v.last, Piece{Kind: "node", Off: int64(off), Plain: bytes.Clone(rec), seal: func(b []byte) { v.reseal(off, b) }})
 		v.seal(bs.CsumType(), off, head, i == 0, bs, rec)
 		if off+len(rec) > len(out) {
 			panic("build: keys do not fit the node")
@@ -149,6 +158,27 @@ func (v *Volume) seal(t ondisk.CsumType, off, head int, first bool, bs ondisk.Bs
 		}
 	}
 	stamp(t, v.Key, nonce, rec)
+}
+
+// reseal is seal for a record whose bytes, in the clear, were changed: what they
+// say now decides.
+func (v *Volume) reseal(off int, rec []byte) {
+	var bs ondisk.Bset
+	head := ondisk.EntryHeaderSize
+	if off == 0 {
+		h, err := ondisk.DecodeNodeHeader(rec)
+		must(err)
+		bs, head = h.Bset, ondisk.NodeHeaderSize
+	} else {
+		h, err := ondisk.DecodeEntryHeader(rec)
+		must(err)
+		bs = h.Bset
+	}
+	t := bs.CsumType()
+	if t.Encrypted() && v.Key == nil {
+		return
+	}
+	v.seal(t, off, head, off == 0, bs, rec[:min(len(rec), head+8*int(bs.U64s))])
 }
 
 // stamp puts the checksum of a structure that begins with one in its place.
