@@ -143,6 +143,7 @@ type checker struct {
 	win        window
 	inodes     *inodeTable
 	nextInode  uint64
+	inodesSeen ondisk.Pos // last position of the leaves of inodes read so far
 	reflink    *reflinkTable
 	nextShared uint64
 
@@ -323,8 +324,11 @@ func (c *checker) onePass(ctx context.Context) (more bool, err error) {
 	first := c.pass == 0
 	c.stage("allocation")
 	c.nextWindow()
+	buckets := len(c.win.b) > 0
 	t := c.tasks(ctx)
-	t.loadAlloc(first)
+	if buckets {
+		t.loadAlloc(first)
+	}
 	if err := t.wait(); err != nil {
 		return false, err
 	}
@@ -346,9 +350,12 @@ func (c *checker) onePass(ctx context.Context) (more bool, err error) {
 	}
 	c.stage("files")
 	t = c.tasks(ctx)
-	t.walkPointers(nil)
+	if buckets {
+		t.walkPointers(nil)
+	}
 	t.walkFiles(first)
-	if !c.noAlloc {
+	t.walkDamage(first)
+	if !c.noAlloc && buckets {
 		t.walkBackpointers(first)
 		t.walkIndexes(first, c.subtract)
 	}
@@ -374,7 +381,7 @@ func (c *checker) onePass(ctx context.Context) (more bool, err error) {
 		}
 		c.checkStripeLRU()
 	}
-	if !c.noAlloc {
+	if !c.noAlloc && buckets {
 		if err := c.runBuckets(ctx, c.acc); err != nil {
 			return false, err
 		}
@@ -393,7 +400,7 @@ func (c *checker) onePass(ctx context.Context) (more bool, err error) {
 
 // nextWindow moves on to the next buckets.
 func (c *checker) nextWindow() {
-	n := uint64(max(c.opts.Memory/2/bucketBytes, 1<<16))
+	n := uint64(max(c.opts.Memory/2/bucketBytes, 256))
 	from := c.win.to
 	to := min(from+n, c.nbuckets)
 	c.win = window{from: from, to: to, b: make([]bucket, to-from)}

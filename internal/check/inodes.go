@@ -86,21 +86,28 @@ func (t *inodeTable) versions(inum uint64) (v []inode, ok bool) {
 }
 
 // loadInodes reads inode keys from c.nextInode on, until the budget is used up.
-// It leaves in nextInode where the next pass goes on, 0 when all were read.
+// It leaves in nextInode where the next pass goes on, 0 when all were read. Nodes
+// are read as a whole: what a pass has read beyond its window, the next reads
+// again, and does not report and count again.
 func (c *checker) loadInodes(ctx context.Context) error {
 	from := ondisk.Pos{Offset: c.nextInode}
 	refs := c.leavesIn(ondisk.BtreeInodes, from, ondisk.SPosMax)
-	report := c.first(ondisk.BtreeInodes)
 	type part struct{ list []inode }
 	t := &inodeTable{from: c.nextInode, to: ^uint64(0)}
 	c.inodes = t
 	c.nextInode = 0
-	budget := max(c.opts.Memory/2/inodeBytes, 1000)
-	used := 0
-	for len(refs) > 0 {
+	budget := int(max(c.opts.Memory/2/inodeBytes, 64))
+	seen, some := c.inodesSeen, c.pass > 0
+	fresh := func(p ondisk.Pos) bool { return !some || seen.Less(p) }
+	// All versions of a number belong together, so that of one with more of them
+	// than the budget has room for all are taken.
+	room := func() bool {
+		return len(t.all) <= budget || t.all[0].inum == t.all[len(t.all)-1].inum
+	}
+	for len(refs) > 0 && room() {
 		// A round of pieces at once; whether there is room for another is
-		// decided between rounds.
-		n := min(len(refs), batchNodes*c.workers)
+		// decided between rounds. Leaves of the usual size hold some 1000 inodes.
+		n := min(len(refs), batchNodes*c.workers, 1+max(budget-len(t.all), 0)/1000)
 		parts := make([]part, (n+batchNodes-1)/batchNodes)
 		w := c.tasks(ctx)
 		for i := range parts {
@@ -108,13 +115,13 @@ func (c *checker) loadInodes(ctx context.Context) error {
 			w.do(func(ctx context.Context) error {
 				p := &parts[i]
 				snaps := snapCache{t: c.snaps, si: -1}
-				ptrs := c.pointers(report)
+				ptrs := c.pointers(true)
 				defer ptrs.done()
-				return c.inBatches(ctx, piece, func(*nodeRef) bool { return report }, func(n *node) {
+				return c.inBatches(ctx, piece, func(r *nodeRef) bool { return fresh(r.max) }, func(n *node) {
 					p.list = slices.Grow(p.list, len(n.keys))
 					for k := range n.keys {
 						if kv := &n.keys[k]; !kv.Pos.Less(from) {
-							p.list = append(p.list, c.inodeKey(kv, &snaps, ptrs))
+							p.list = append(p.list, c.inodeKey(kv, &snaps, ptrs, fresh(kv.Pos)))
 						}
 					}
 				})
@@ -123,24 +130,26 @@ func (c *checker) loadInodes(ctx context.Context) error {
 		if err := w.wait(); err != nil {
 			return err
 		}
+		if last := refs[n-1].max; fresh(last) {
+			c.inodesSeen = last
+		}
 		refs = refs[n:]
 		for i := range parts {
 			t.all = append(t.all, parts[i].list...)
 		}
-		used = len(t.all)
-		if int64(used) > budget && len(refs) > 0 {
-			// All versions of a number belong together: the last number may go on.
-			last := t.all[used-1].inum
-			k := used
-			for k > 0 && t.all[k-1].inum == last {
-				k--
-			}
-			if k == 0 {
-				continue // one number with more versions than the budget: take them all
-			}
-			t.all, t.to, c.nextInode = t.all[:k], last-1, last
-			break
+	}
+	k := min(budget, len(t.all))
+	for k > 0 && k < len(t.all) && t.all[k-1].inum == t.all[k].inum {
+		k--
+	}
+	if k == 0 {
+		for k < len(t.all) && t.all[0].inum == t.all[k].inum {
+			k++
 		}
+	}
+	if k < len(t.all) {
+		c.nextInode = t.all[k].inum
+		t.all, t.to = t.all[:k], c.nextInode-1
 	}
 	t.nums = make([]uint64, len(t.all))
 	for i := range t.all {
@@ -150,10 +159,10 @@ func (c *checker) loadInodes(ctx context.Context) error {
 }
 
 // inodeKey decodes a key of the inodes btree and checks what does not depend on
-// others.
-func (c *checker) inodeKey(kv *ondisk.KV, snaps *snapCache, p *pointers) inode {
+// others; fresh unless that was done before.
+func (c *checker) inodeKey(kv *ondisk.KV, snaps *snapCache, p *pointers, fresh bool) inode {
 	i := inode{inum: kv.Pos.Offset, snap: kv.Pos.Snapshot, si: snaps.find(kv.Pos.Snapshot), kind: isWhiteout}
-	if p.first {
+	if fresh {
 		c.checkSnap(ondisk.BtreeInodes, kv.Pos, i.si)
 		p.plain(ondisk.BtreeInodes, kv)
 	}
@@ -168,7 +177,7 @@ func (c *checker) inodeKey(kv *ondisk.KV, snaps *snapCache, p *pointers) inode {
 	i.flags, i.nlink, i.subvol, i.parentSubvol, i.depth = uint32(x.Flags), x.Nlink, x.Subvol, x.ParentSubvol, x.Depth
 	i.mode, i.strHash, i.casefold, i.opts = x.Mode, x.StrHash, x.Casefold, x.HasOpts()
 	i.opt = inodeOpts(&x)
-	if p.first {
+	if fresh {
 		p.acc.at(ondisk.AccountingPos{Type: ondisk.AccNrInodes}).add(1)
 		c.checkInode(&i, &x)
 	}

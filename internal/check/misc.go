@@ -16,20 +16,30 @@ func (t *tasks) walkSmall() {
 		return c.walkAll(ctx, ondisk.BtreeLoggedOps, c.loggedOp)
 	})
 	t.do(func(ctx context.Context) error { return c.walkAll(ctx, ondisk.BtreeQuotas, c.quotaKey) })
-	t.do(func(ctx context.Context) error {
-		snaps := snapCache{t: c.snaps, si: -1}
-		p := c.pointers(true)
-		defer p.done()
-		return c.walkAll(ctx, ondisk.BtreeDamage, func(kv *ondisk.KV) {
-			p.plain(ondisk.BtreeDamage, kv)
-			c.damageKey(kv, snaps.find(kv.Pos.Snapshot))
-		})
-	})
 	for b := ondisk.BtreeID(ondisk.NrBtrees); b < ondisk.MaxBtrees; b++ {
 		if c.trees[b] != nil {
 			t.leaves(b, ondisk.PosMin, ondisk.SPosMax, func() func(*ondisk.KV) { return func(*ondisk.KV) {} })
 		}
 	}
+}
+
+// walkDamage walks the records of damage, in each pass for the inodes of its
+// window.
+func (t *tasks) walkDamage(first bool) {
+	c := t.c
+	t.do(func(ctx context.Context) error {
+		snaps := snapCache{t: c.snaps, si: -1}
+		p := c.pointers(first)
+		defer p.done()
+		return c.walkAll(ctx, ondisk.BtreeDamage, func(kv *ondisk.KV) {
+			si := snaps.find(kv.Pos.Snapshot)
+			if first {
+				p.plain(ondisk.BtreeDamage, kv)
+				c.checkSnap(ondisk.BtreeDamage, kv.Pos, si)
+			}
+			c.damageKey(kv)
+		})
+	})
 }
 
 // loggedOp checks an operation that was under way, or the cursor of an allocator
@@ -65,9 +75,8 @@ func (c *checker) quotaKey(kv *ondisk.KV) {
 }
 
 // damageKey checks that a record of damage belongs to an inode.
-func (c *checker) damageKey(kv *ondisk.KV, si int32) {
+func (c *checker) damageKey(kv *ondisk.KV) {
 	w := leafAt(ondisk.BtreeDamage, kv.Pos)
-	c.checkSnap(ondisk.BtreeDamage, kv.Pos, si)
 	if kv.Type != ondisk.KeyDamage || c.lost(ondisk.BtreeInodes) {
 		return
 	}

@@ -35,13 +35,13 @@ func (c *checker) loadReflink(ctx context.Context) error {
 	refs := c.leavesIn(ondisk.BtreeReflink, ondisk.Pos{Offset: c.nextShared}, ondisk.SPosMax)
 	from := c.nextShared
 	c.nextShared = 0
-	budget := int(max(c.opts.Memory/8/sharedBytes, 1000))
+	budget := int(max(c.opts.Memory/8/sharedBytes, 16))
 	for len(refs) > 0 && c.nextShared == 0 {
 		n := min(len(refs), batchNodes)
 		err := c.inBatches(ctx, refs[:n], func(*nodeRef) bool { return false }, func(n *node) {
 			for i := range n.keys {
 				kv := &n.keys[i]
-				if kv.Pos.Offset <= from || kv.Pos.Inode != 0 {
+				if kv.Pos.Offset <= from || kv.Pos.Inode != 0 || c.nextShared != 0 {
 					continue
 				}
 				s := shared{start: kv.Pos.Offset - min(uint64(kv.Size), kv.Pos.Offset), end: kv.Pos.Offset}
@@ -49,15 +49,15 @@ func (c *checker) loadReflink(ctx context.Context) error {
 					s.refcount, s.counted = binary.LittleEndian.Uint64(kv.Val), true
 				}
 				t.all = append(t.all, s)
+				if len(t.all) == budget {
+					c.nextShared, t.to = s.end, s.end
+				}
 			}
 		})
 		if err != nil {
 			return err
 		}
-		if refs = refs[n:]; len(t.all) >= budget && len(refs) > 0 {
-			c.nextShared = t.all[len(t.all)-1].end
-			t.to = c.nextShared
-		}
+		refs = refs[n:]
 	}
 	return nil
 }
