@@ -107,6 +107,9 @@ func (m *mountCmd) childArgs() []string {
 	if m.keyMode == "wait" {
 		args = append(args, "-k", m.keyMode)
 	}
+	if m.f.overlay != "" {
+		args = append(args, "--overlay="+m.f.overlay)
+	}
 	for _, d := range m.f.devices {
 		args = append(args, "--device="+d)
 	}

@@ -9,9 +9,9 @@ import (
 
 // TestChildArgs: the daemon gets all that was said, and no secret.
 func TestChildArgs(t *testing.T) {
-	m := &mountCmd{f: volumeFlags{options: []string{"degraded,cache=1G", "ro"}, passphraseFile: "/secret"}, spec: []string{"-odd:b"}, dir: "/mnt", verbose: true, keyMode: "wait"}
+	m := &mountCmd{f: volumeFlags{options: []string{"degraded,cache=1G", "ro"}, passphraseFile: "/secret", overlay: "changes"}, spec: []string{"-odd:b"}, dir: "/mnt", verbose: true, keyMode: "wait"}
 	got := m.childArgs()
-	want := []string{"mount", "--daemon-child", "-o", "degraded,cache=1G", "-o", "ro", "-v", "-k", "wait", "--", "-odd:b", "/mnt"}
+	want := []string{"mount", "--daemon-child", "-o", "degraded,cache=1G", "-o", "ro", "-v", "-k", "wait", "--overlay=changes", "--", "-odd:b", "/mnt"}
 	if !slices.Equal(got, want) {
 		t.Errorf("childArgs() = %q, want %q", got, want)
 	}
