@@ -62,7 +62,8 @@ have no effect when nothing is written):
                            within that and about 100M
   allow_other              let other users in (noallow_other: not)
 
-In /etc/fstab, with a link /sbin/mount.bcachefs to this program:
+In /etc/fstab, with links /sbin/mount.bcachefs and /sbin/mount.fuse.bcachefs to
+this program:
   UUID=6e0c…  /mnt  bcachefs  ro,nofail  0  0`,
 		RunE: func(cmd *cobra.Command, args []string) error { return m.run(args, 0) },
 	}
