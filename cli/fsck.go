@@ -80,7 +80,7 @@ made, 16 bad usage, 32 canceled.`,
 	fl.BoolP("no-kernel", "K", false, "no effect: the kernel is never asked")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "say how long each part took")
 	fl.BoolVar(&f.data, "data", false, "read and verify all data, every copy")
-	fl.StringVar(&f.memory, "memory", "", "`BYTES` that tables may take up (default 512M); with less, the btrees are read several times")
+	fl.StringVar(&f.memory, "memory", "", "`BYTES` that tables may take up (default 1G); with less, the btrees are read several times")
 	fl.BoolVar(&f.all, "all", false, fmt.Sprintf("show all findings, not only %d of each kind", bcachefs.DefaultCheckPerKind))
 	progressFlag(cmd, &f.progress)
 	for _, name := range []string{"auto-repair", "force", "ratelimit", "no-kernel"} {

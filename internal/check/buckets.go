@@ -90,6 +90,34 @@ func (w *window) at(g *geom, b uint64) *bucket {
 	return nil
 }
 
+// genTable holds the generation of every bucket, in pages: where there are no
+// alloc keys, none. Safe for concurrent use.
+type genTable []atomic.Pointer[[genPage]uint8]
+
+const genPage = 1 << 16
+
+func newGenTable(n uint64) genTable { return make(genTable, (n+genPage-1)/genPage) }
+
+func (t genTable) at(n uint64) uint8 {
+	if p := t[n/genPage].Load(); p != nil {
+		return p[n%genPage]
+	}
+	return 0
+}
+
+// set is called before all calls of at, and once for a bucket.
+func (t genTable) set(n uint64, gen uint8) {
+	if gen == 0 {
+		return
+	}
+	p := t[n/genPage].Load()
+	for p == nil {
+		t[n/genPage].CompareAndSwap(nil, new([genPage]uint8))
+		p = t[n/genPage].Load()
+	}
+	p[n%genPage] = gen
+}
+
 // loadAlloc reads the alloc keys: of all the generation, of those in the window
 // the rest.
 func (t *tasks) loadAlloc(all bool) {
@@ -127,7 +155,7 @@ func (c *checker) windowPos() (from, to ondisk.Pos) {
 
 func (c *checker) allocKey(kv *ondisk.KV, first bool) {
 	a, err := ondisk.DecodeAlloc(*kv)
-	if err != nil {
+	if err != nil || kv.Pos.Snapshot != 0 {
 		return // reported with the key
 	}
 	w := leafAt(ondisk.BtreeAlloc, kv.Pos)
@@ -139,7 +167,7 @@ func (c *checker) allocKey(kv *ondisk.KV, first bool) {
 		return
 	}
 	if first {
-		c.gens[g.base+kv.Pos.Offset] = a.Gen
+		c.gens.set(g.base+kv.Pos.Offset, a.Gen)
 		c.allocFields(kv, &a, w)
 	}
 	b := c.win.at(g, kv.Pos.Offset)
@@ -287,13 +315,16 @@ const typeMarks = 1<<ondisk.DataSB | 1<<ondisk.DataJournal | 1<<ondisk.DataBtree
 
 // compareBuckets compares each alloc key of the window with what was recomputed
 // and adds to the sums what the indexes should hold. Counters go to acc.
-func (c *checker) compareBuckets(acc *counters) {
+func (c *checker) compareBuckets(ctx context.Context, acc *counters) error {
 	for _, g := range c.devs {
 		if g == nil {
 			continue
 		}
 		from, to := max(g.base+uint64(g.m.FirstBucket), c.win.from), min(g.base+g.m.NBuckets, c.win.to)
 		for i := from; i < to; i++ {
+			if i%(1<<16) == 0 && ctx.Err() != nil {
+				return ctx.Err()
+			}
 			b := &c.win.b[i-c.win.from]
 			a := c.corrected(g, b)
 			c.compareBucket(g, i-g.base, b, &a)
@@ -301,6 +332,7 @@ func (c *checker) compareBuckets(acc *counters) {
 			c.countBucket(acc, g, &a)
 		}
 	}
+	return nil
 }
 
 func (c *checker) compareBucket(g *geom, nr uint64, b *bucket, a *ondisk.Alloc) {
@@ -375,7 +407,9 @@ func (c *checker) runBuckets(ctx context.Context, acc *counters) error {
 		c.note("check_incomplete", errs.Nowhere, "buckets are not compared: btrees that point into them cannot be read in full")
 		return nil
 	}
-	c.compareBuckets(acc)
+	if err := c.compareBuckets(ctx, acc); err != nil {
+		return err
+	}
 	return c.detail(ctx)
 }
 

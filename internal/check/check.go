@@ -41,7 +41,7 @@ type Options struct {
 
 // Defaults of Options.
 const (
-	DefaultMemory  = 512 << 20
+	DefaultMemory  = 1 << 30
 	DefaultPerKind = 1000
 )
 
@@ -124,7 +124,7 @@ type checker struct {
 	stageStart time.Time
 
 	nodePool, bufPool, stretches sync.Pool
-	prog              struct {
+	prog                         struct {
 		stage atomic.Value // string
 		nodes atomic.Int64
 		bytes atomic.Int64
@@ -136,7 +136,7 @@ type checker struct {
 	deleted   map[deletedKey]bool
 	stripes   map[uint64]*stripe
 	stripeLRU map[uint64]uint64
-	gens      []uint8 // of every bucket
+	gens      genTable
 	gensSeen  []uint32
 
 	pass       int
@@ -300,7 +300,7 @@ func (c *checker) run(ctx context.Context) error {
 			return err
 		}
 	}
-	c.gens = make([]uint8, c.nbuckets)
+	c.gens = newGenTable(c.nbuckets)
 	for more := true; more; c.pass++ {
 		var err error
 		if more, err = c.onePass(ctx); err != nil {
@@ -353,7 +353,11 @@ func (c *checker) onePass(ctx context.Context) (more bool, err error) {
 	if buckets {
 		t.walkPointers(nil)
 	}
-	t.walkFiles(first)
+	if c.inodes.from <= c.inodes.to || first {
+		t.walkFiles(first)
+	} else {
+		t.walkExtents()
+	}
 	t.walkDamage(first)
 	if !c.noAlloc && buckets {
 		t.walkBackpointers(first)
@@ -437,6 +441,17 @@ func (t *tasks) walkPointers(d *detail) {
 	if d != nil {
 		t.leavesWith(ondisk.BtreeExtents, make1, func(p *pointers, kv *ondisk.KV) { p.leaf(ondisk.BtreeExtents, kv) })
 	}
+}
+
+// walkExtents follows the pointers of files only: all inodes were looked at.
+func (t *tasks) walkExtents() {
+	c := t.c
+	t.leavesWith(ondisk.BtreeExtents, func() *pointers { return c.pointers(false) }, func(p *pointers, kv *ondisk.KV) {
+		p.leaf(ondisk.BtreeExtents, kv)
+		if kv.Type == ondisk.KeyReflinkP {
+			c.reflink.ref(c, kv)
+		}
+	})
 }
 
 // leavesWith is leaves with pointers for each piece.

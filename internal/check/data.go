@@ -189,7 +189,7 @@ func (c *checker) current(dev uint8, sector uint64, gen uint8) bool {
 	if g == nil || !g.valid(sector/g.size) {
 		return false
 	}
-	return c.noAlloc || c.gens[g.base+sector/g.size] == gen
+	return c.noAlloc || c.gens.at(g.base+sector/g.size) == gen
 }
 
 // verify reads and verifies what was collected.

@@ -118,7 +118,7 @@ func (p *pointers) ptr(where func() errs.Where, q ondisk.ExtentPtr, sectors int6
 	if !g.valid(nr) {
 		return false // a rule of single keys
 	}
-	gen := c.gens[g.base+nr]
+	gen := c.gens.at(g.base + nr)
 	age := 0
 	if !c.noAlloc {
 		age = ondisk.GenCompare(gen, q.Gen)
@@ -321,7 +321,7 @@ func (c *checker) isStale(q ondisk.Ptr) bool {
 		return false
 	}
 	nr := q.Offset / g.size
-	return g.valid(nr) && ondisk.GenCompare(c.gens[g.base+nr], q.Gen) > 0
+	return g.valid(nr) && ondisk.GenCompare(c.gens.at(g.base+nr), q.Gen) > 0
 }
 
 func (c *checker) rotational(dev uint8) bool {

@@ -59,7 +59,7 @@ func (p *pointers) stripeBlocks(idx uint64, s *stripe) {
 			continue
 		}
 		nr := q.Offset / g.size
-		if gen := c.gens[g.base+nr]; p.first && gen != q.Gen && !c.noAlloc {
+		if gen := c.gens.at(g.base + nr); p.first && gen != q.Gen && !c.noAlloc {
 			w := leafAt(ondisk.BtreeStripes, pos)
 			w.Dev, w.Sector = int(q.Dev), int64(q.Offset)
 			name := "stale_dirty_ptr"
