@@ -8,12 +8,15 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/gobcachefs/gobcachefs"
 	"github.com/gobcachefs/gobcachefs/block"
+	"github.com/gobcachefs/gobcachefs/errs"
+	"github.com/gobcachefs/gobcachefs/internal/strhash"
 	"github.com/gobcachefs/gobcachefs/internal/testvol/build"
 	"github.com/gobcachefs/gobcachefs/ondisk"
 )
@@ -274,6 +277,97 @@ func TestSyntheticAlloc(t *testing.T) {
 			wantFile(t, vol, "/gen6", make([]byte, 4096))
 			wantFile(t, vol, "/gen7", data)
 		})
+	}
+}
+
+// TestSyntheticSnapshots reads subvolumes whose keys have the length of older
+// versions, or the marks of newer ones.
+func TestSyntheticSnapshots(t *testing.T) {
+	const top, old, leaf = uint32(build.RootSnapshot), uint32(build.RootSnapshot - 1), uint32(build.RootSnapshot - 2)
+	for _, c := range []struct {
+		name       string
+		version    ondisk.Version
+		snap, subv int    // bytes of the values, 0: all
+		flags      uint32 // of the snapshot in the middle
+	}{
+		{"1.0: no depth, no skip list, no parent in the tree", ondisk.Version1_0, 24, 16, 0},
+		{"1.4: depth and skip list", ondisk.Version1_0 + 4, 40, 16, 0},
+		{"1.5: parent in the tree", ondisk.Version1_0 + 5, 56, 40, 0},
+		{"1.26: a deleted snapshot stays as a tombstone", ondisk.Version1_0 + 26, 56, 40, ondisk.SnapshotDeleted | ondisk.SnapshotNoKeys},
+		{"1.39: states", ondisk.Version1_39, 0, 0, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			v := build.New(build.Config{Version: c.version})
+			cut := func(b []byte, n int) []byte {
+				if n == 0 {
+					return b
+				}
+				return b[:min(n, len(b))]
+			}
+			snap := func(id uint32, s ondisk.Snapshot) {
+				if c.version == ondisk.Version1_39 {
+					s.State = ondisk.SnapshotStateLive
+				}
+				v.Add(ondisk.BtreeSnapshots, build.Key(ondisk.KeySnapshot, 0, uint64(id), 0, cut(s.Append(nil), c.snap)))
+			}
+			snap(top, ondisk.Snapshot{Children: [2]uint32{old}, Tree: 1})
+			snap(old, ondisk.Snapshot{Parent: top, Children: [2]uint32{leaf}, Tree: 1, Depth: 1, Skip: [3]uint32{top, top, top}, Flags: c.flags})
+			snap(leaf, ondisk.Snapshot{Parent: old, Tree: 1, Depth: 2, Skip: [3]uint32{old, old, top}, Subvol: 1, Flags: ondisk.SnapshotSubvol})
+			sv := ondisk.Subvolume{Snapshot: leaf, Inode: ondisk.RootInode}
+			if c.version == ondisk.Version1_39 {
+				sv.State = ondisk.SubvolStateLive
+			}
+			v.Add(ondisk.BtreeSubvolumes, build.Key(ondisk.KeySubvolume, 0, 1, 0, cut(sv.Append(nil), c.subv)))
+			v.Add(ondisk.BtreeSnapshotTrees, build.Key(ondisk.KeySnapshotTree, 0, 1, 0, ondisk.SnapshotTree{MasterSubvol: 1, RootSnapshot: top}.Append(nil)))
+			v.Inode(ondisk.RootInode, ondisk.Inode{Mode: ondisk.ModeDir | 0o755, Subvol: 1})
+			a, b := text(8*512, 1), text(8*512, 2)
+			v.File("f", inum, ondisk.Inode{Size: 16 * 512}, v.Extent(inum, 0, a, build.Enc{}), v.Extent(inum, 8, a, build.Enc{}))
+			v.File("gone", inum+1, ondisk.Inode{})
+			over := v.Extent(inum, 8, b, build.Enc{})
+			over.Pos.Snapshot = leaf
+			v.Add(ondisk.BtreeExtents, over)
+			d := v.DirentKey(ondisk.RootInode, "gone", ondisk.Dirent{})
+			d.Type, d.Val, d.Pos.Snapshot = ondisk.KeyWhiteout, nil, leaf
+			v.Add(ondisk.BtreeDirents, d)
+			vol := opened(t, v)
+			wantFile(t, vol, "/f", append(bytes.Clone(a), b...))
+			if _, err := vol.Root().Stat(context.Background(), "/gone"); errs.Errno(err) != syscall.ENOENT {
+				t.Errorf("Stat of a name that was deleted since = %v, want ENOENT", err)
+			}
+		})
+	}
+}
+
+// TestSynthetic31BitDirents: directories of 1.30 and later may keep the hashes of
+// their names below 2^31.
+func TestSynthetic31BitDirents(t *testing.T) {
+	v := build.New(build.Config{Version: ondisk.Version1_39})
+	v.Base()
+	const dir = inum + 1
+	v.Inode(dir, ondisk.Inode{Mode: ondisk.ModeDir | 0o755, Flags: ondisk.Inode31bitDirentOffset, Dir: ondisk.RootInode})
+	v.Dirent(ondisk.RootInode, "dir", dir, ondisk.DTDir)
+	v.Inode(inum, ondisk.Inode{Mode: ondisk.ModeRegular | 0o644})
+	want := map[string]bool{}
+	for i := range 50 {
+		name := fmt.Sprintf("name %d", i)
+		d := v.DirentKey(dir, name, ondisk.Dirent{Type: ondisk.DTRegular, Inum: inum})
+		d.Pos.Offset = strhash.DirentSlot(strhash.SipHash, build.RootHashSeed, true, []byte(name))
+		if d.Pos.Offset >= 1<<31 {
+			t.Fatalf("slot %#x of %q", d.Pos.Offset, name)
+		}
+		v.Add(ondisk.BtreeDirents, d)
+		want[name] = true
+	}
+	vol := opened(t, v)
+	for name := range want {
+		if _, err := vol.Root().Stat(context.Background(), "/dir/"+name); err != nil {
+			t.Errorf("Stat(%q) = %v", name, err)
+		}
+	}
+	es, err := vol.Root().ReadDir(context.Background(), "/dir")
+	if err != nil || len(es) != len(want) {
+		t.Errorf("ReadDir = %d entries, %v, want %d", len(es), err, len(want))
 	}
 }
 

@@ -480,6 +480,7 @@ func TestVersionsAndFeatures(t *testing.T) {
 		{"unknown field", func(sb *ondisk.Superblock) { sb.SetField(99, make([]byte, 16)) }, nil, ""},
 		{"big endian", func(sb *ondisk.Superblock) { sb.Flags[0] |= 1 << 62 }, errs.ErrUnsupported, "big-endian"},
 		{"without new_extent_overwrite", func(sb *ondisk.Superblock) { sb.SetFeature(ondisk.FeatureNewExtentOverwrite, false) }, errs.ErrVersion, "new_extent_overwrite"},
+		{"every known feature", func(sb *ondisk.Superblock) { sb.Features[0] = ondisk.FeaturesKnown }, nil, ""},
 		{"never initialized", func(sb *ondisk.Superblock) { sb.SetInitialized(false) }, nil, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -492,6 +493,31 @@ func TestVersionsAndFeatures(t *testing.T) {
 				t.Errorf("Open = %v, want %q in it", err, c.says)
 			}
 		})
+	}
+}
+
+// TestNoDefaultSuperblock: a volume that was made by migrating another file
+// system has nothing at sector 8; it is opened where one says.
+func TestNoDefaultSuperblock(t *testing.T) {
+	v := build.New(build.Config{})
+	v.Devices()
+	sb := v.DeviceSuper(0)
+	sb.SetFeature(ondisk.FeatureNoDefaultSB, true)
+	sb.Layout.Offsets = sb.Layout.Offsets[1:]
+	d := block.NewOverlay(v.Dev[0])
+	if _, err := d.WriteAt(make([]byte, 16<<10), 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, off := range sb.Layout.Offsets {
+		c := sb.Clone()
+		c.Offset = off
+		over(t, d, off, c.Append(nil))
+	}
+	if _, err := Open(ctx, []block.Reader{d}, Options{}); err == nil || !strings.Contains(err.Error(), "-o sb=136") {
+		t.Errorf("Open = %v, want to be told of -o sb=136", err)
+	}
+	if _, err := Open(ctx, []block.Reader{d}, Options{SBSector: 136}); err != nil {
+		t.Errorf("Open at sector 136 = %v", err)
 	}
 }
 
