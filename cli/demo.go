@@ -39,7 +39,7 @@ func init() {
 			Long: `Open a volume that Linux made and that is part of this program; show its
 superblock, its snapshots and files; read files of each kind, compare them with
 what Linux showed, through the library and through a mount. Then make a volume,
-change it, take a snapshot, pull the plug, and look at what is there. Everything
+change it, take a snapshot, pull the plug, recover, and check it. Everything
 happens in a temporary directory, which is removed.`,
 			Args: cobra.NoArgs,
 			RunE: func(*cobra.Command, []string) error { return a.demo() },
@@ -371,6 +371,29 @@ func (a *app) demoWrite(dir string) error {
 		return err
 	}
 	fmt.Fprintln(a.Out, "ok  recovered and shut down cleanly")
+	return a.demoCheck(image)
+}
+
+// demoCheck checks the volume; there must be nothing wrong with it.
+func (a *app) demoCheck(image string) (err error) {
+	devs, err := bcachefs.OpenDevices(a.ctx, image, block.Options{})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, d := range devs {
+			err = errors.Join(err, d.Close())
+		}
+	}()
+	found := func(f bcachefs.Finding) { fmt.Fprintln(a.Out, f) }
+	r, err := bcachefs.Check(a.ctx, devs, bcachefs.Options{}, bcachefs.CheckOptions{Data: true, Found: found})
+	if err != nil {
+		return err
+	}
+	if n := r.Bad(); n != 0 || r.Incomplete {
+		return fmt.Errorf("the check found %d errors", n)
+	}
+	fmt.Fprintf(a.Out, "ok  checked: clean (%d btree nodes, %s of data)\n", r.Nodes, humanSize(uint64(r.Bytes)))
 	return nil
 }
 

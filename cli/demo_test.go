@@ -13,7 +13,7 @@ func TestDemo(t *testing.T) {
 	}
 	for _, want := range []string{
 		"ok  -rw-r--r--   1048576", "Linux", "ok  docs/text is as it was when synced", "not shut down properly",
-		`vol/names2/bad\xff\xfeutf8`, "-> docs/f11_1_12345", "ok  recovered",
+		`vol/names2/bad\xff\xfeutf8`, "-> docs/f11_1_12345", "ok  recovered", "ok  checked: clean",
 	} {
 		if !strings.Contains(r.out, want) {
 			t.Errorf("no %q in:\n%s", want, r.out)

@@ -65,7 +65,11 @@ func (s *Store) replayNode(n, parent *Node, idx int, ks []journal.OKey) {
 				kv = sum
 			}
 		}
-		cs = append(cs, change{kv, k.Seq})
+		if n := len(cs); n > 0 && cs[n-1].kv.Pos == kv.Pos { // several deltas of one counter
+			cs[n-1] = change{kv, max(k.Seq, cs[n-1].seq)}
+		} else {
+			cs = append(cs, change{kv, k.Seq})
+		}
 		if l.pin == 0 || k.Seq < l.pin {
 			l.pin = k.Seq
 		}

@@ -117,7 +117,7 @@ var crashOps = []crashOp{
 		return seq(w.RemoveXattr(c, id("f"), "user.old"))
 	}},
 	{"chmod", func(w *objects.Writer, c context.Context, id func(string) objects.ID) error {
-		return seq(w.SetAttrs(c, id("f"), func(in *ondisk.Inode) error { in.Mode = ondisk.ModeRegular | 0o755; return nil }))
+		return seq(w.SetAttrs(c, id("f"), func(in *ondisk.Inode) error { in.Mode = in.Mode&^0o7777 | 0o755; return nil }))
 	}},
 	{"subvolume-create", func(w *objects.Writer, c context.Context, id func(string) objects.ID) error {
 		return idOf(w.CreateSubvolume(c, id("."), []byte("sub"), 0o755, 0, 0))
@@ -306,6 +306,16 @@ func checkState(t *testing.T, st *blocktest.State, trees []string, what string) 
 	if err := rw.Close(context.Background()); err != nil {
 		t.Errorf("%s: %v: close after recovery: %v", what, st, err)
 		return
+	}
+	r, err := bcachefs.Check(context.Background(), devs, bcachefs.Options{CacheBytes: 8 << 20}, bcachefs.CheckOptions{
+		Found: func(f bcachefs.Finding) {
+			if !f.Note {
+				t.Errorf("%s: %v: check: %v", what, st, f)
+			}
+		},
+	})
+	if err != nil || r.Incomplete {
+		t.Errorf("%s: %v: check: %v, %+v", what, st, err, r)
 	}
 	got := dump(t, devs)
 	// All that was synced is there, and of the operation after it all or nothing.
