@@ -30,7 +30,7 @@ func (c *checker) addPaths(ctx context.Context, fs []Finding) {
 	}
 	for i := range fs {
 		f := &fs[i]
-		if !f.HasPos || f.Level > 0 || c.nrPaths >= maxPaths || ctx.Err() != nil {
+		if !f.HasPos || f.Level != -1 || c.nrPaths >= maxPaths || ctx.Err() != nil {
 			continue
 		}
 		k := inView{inum: f.Inode, si: c.snaps.find(f.Snapshot)}

@@ -146,6 +146,8 @@ func (c *checker) children(n *node) []nodeRef {
 			if child.max.Less(start) {
 				continue
 			}
+			// Ranges stay apart, so that nothing can make a node count many times.
+			child.ptr.MinKey, child.ptr.RangeUpdated = start, true
 		}
 		start = kv.Pos.Successor()
 		c.checkNodePtr(kv, &child)
