@@ -199,11 +199,10 @@ func (c *copier) isSame(j *copyJob, old os.FileInfo, target string) bool {
 
 // special makes a device, fifo or socket.
 func (c *copier) special(j *copyJob, tmp string) error {
-	dir, err := j.dir.root.Open(".")
+	dir, err := j.dir.open()
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
 	a := &j.e.attr
 	if err := makeSpecial(dir, tmp, a.Mode&ondisk.ModeTypeMask, a.RdevMajor, a.RdevMinor); err != nil {
 		return fmt.Errorf("a file of type %s cannot be made here: %w", typeName(a.Mode), err)

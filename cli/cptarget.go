@@ -78,8 +78,19 @@ type targetDir struct {
 	attr   bcachefs.Attr
 	holds  atomic.Int32
 
+	openOnce sync.Once
+	file     *os.File // see open
+	openErr  error
+
 	mu   sync.Mutex
 	made map[any]string // with target.folds: what this run made here, by identity
+}
+
+// open gives the directory as an open file, for the calls that os.Root does not
+// make. It is closed with the directory.
+func (d *targetDir) open() (*os.File, error) {
+	d.openOnce.Do(func() { d.file, d.openErr = d.root.Open(".") })
+	return d.file, d.openErr
 }
 
 func (d *targetDir) retain() { d.holds.Add(1) }
@@ -93,6 +104,9 @@ func (d *targetDir) release(c *copier) {
 		if err := c.finishDir(d); err != nil {
 			c.failed(d.shown, plainErr(err))
 		}
+	}
+	if d.file != nil {
+		_ = d.file.Close()
 	}
 	if d.parent != nil {
 		_ = d.root.Close()
@@ -215,11 +229,10 @@ func (c *copier) finishDir(d *targetDir) error {
 			c.r.fail(d.shown, err)
 		}
 	}
-	f, err := d.root.Open(".")
+	f, err := d.open()
 	if err != nil {
 		return err
 	}
-	defer f.Close()
 	c.r.check(d.shown, c.files, d.attr.ID)
 	return c.setAttrs(d, ".", f, d.shown, &d.attr, xs)
 }
@@ -235,11 +248,10 @@ func (c *copier) setAttrs(d *targetDir, name string, f *os.File, shown string, a
 		c.lose(shown, lossOwner)
 		mode = c.dropSetuid(mode, shown)
 	}
-	dir, err := d.root.Open(".")
+	dir, err := d.open()
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
 	for _, x := range xs {
 		err := setXattr(dir, name, f, x.Name, x.Value)
 		switch {
@@ -255,7 +267,13 @@ func (c *copier) setAttrs(d *targetDir, name string, f *os.File, shown string, a
 		}
 	}
 	if a.Mode&ondisk.ModeTypeMask != ondisk.ModeSymlink {
-		if err := d.root.Chmod(name, mode); err != nil {
+		var err error
+		if f != nil {
+			err = f.Chmod(mode)
+		} else {
+			err = d.root.Chmod(name, mode)
+		}
+		if err != nil {
 			if !notAllowed(err) {
 				return err
 			}
