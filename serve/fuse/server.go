@@ -21,7 +21,7 @@ const (
 	// maxRequest is the size of the largest read, as far as kernels go.
 	maxRequest = 1 << 20
 	// maxBackground is how many reads ahead the kernel may have under way.
-	maxBackground = 64
+	maxBackground = 32
 )
 
 // grace is how long Serve waits, after it was told to end, for those who still
@@ -37,6 +37,8 @@ type Server struct {
 	srv   *gofuse.Server // nil until mounted
 	mount string
 	done  chan struct{} // closed when serving has ended
+
+	unmounting sync.Mutex // go-fuse unmounts once at a time
 }
 
 // New prepares a mount. The volume stays the caller's to close, after Serve has
@@ -132,18 +134,19 @@ func (s *Server) Serve(ctx context.Context) error {
 	if err := s.unmount(); err == nil {
 		return nil
 	}
-	if err := detach(s.mount); err != nil {
-		return fmt.Errorf("unmounting %s: %w", s.mount, err)
-	}
+	detached := detach(s.mount)
 	timeout := time.NewTimer(grace)
 	defer timeout.Stop()
 	select {
-	case <-s.done:
+	case <-s.done: // also if somebody else has unmounted in the meantime
 		return nil
 	case <-timeout.C:
-		s.fs.cancel()
-		return &errs.Error{Where: errs.Nowhere, Kind: errs.ErrBusy, Reason: "unmounted " + s.mount + " while files of it were open"}
 	}
+	if detached != nil {
+		return fmt.Errorf("unmounting %s: %w", s.mount, detached)
+	}
+	s.fs.cancel()
+	return &errs.Error{Where: errs.Nowhere, Kind: errs.ErrBusy, Reason: "unmounted " + s.mount + " while files of it were open"}
 }
 
 // Unmount unmounts. The error is errs.ErrBusy while files are open. Serve
@@ -158,6 +161,8 @@ func (s *Server) Unmount() error {
 }
 
 func (s *Server) unmount() error {
+	s.unmounting.Lock()
+	defer s.unmounting.Unlock()
 	select {
 	case <-s.done:
 		return nil

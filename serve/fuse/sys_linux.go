@@ -20,9 +20,10 @@ import (
 )
 
 // extraCapabilities of the protocol, beside those go-fuse takes anyway: node ids
-// outlive the kernel's memory of them (NFS), and the kernel decides by what
-// programs do whether a listing brings attributes along.
-const extraCapabilities = gofuse.CAP_EXPORT_SUPPORT | gofuse.CAP_READDIRPLUS_AUTO
+// outlive the kernel's memory of them (NFS). CAP_READDIRPLUS_AUTO is not among
+// them: it has the kernel guess whether attributes will be wanted with a listing,
+// and guess wrong for ls -l, which lists all before it looks at the first.
+const extraCapabilities = gofuse.CAP_EXPORT_SUPPORT
 
 const (
 	seekData = unix.SEEK_DATA
