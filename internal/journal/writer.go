@@ -303,8 +303,9 @@ func (w *Writer) closeBody() []byte {
 }
 
 // write puts an entry into the rings: everything that was written before is made
-// durable, then the entry without its first block, then, durable again, the
-// first block. So no torn entry can be seen (chapter 03 section 12).
+// durable, and the entry without its first sector; then, durable again, the first
+// sector. So no torn entry can be seen (chapter 03 section 12): other readers
+// believe its last_seq though its checksum is wrong, and drop what is older.
 func (w *Writer) write(ctx context.Context, seq uint64, b []byte) error {
 	type place struct {
 		r      *wring
@@ -325,7 +326,7 @@ func (w *Writer) write(ctx context.Context, seq uint64, b []byte) error {
 		return &errs.Error{Where: errs.Nowhere, Kind: errs.ErrUnsupported, Reason: "journal full"}
 	}
 	var fails []error
-	head := min(len(b), w.block)
+	head := min(len(b), 512) // what devices write in one piece, whatever their blocks
 	var ok []place
 	for _, p := range places {
 		var err error

@@ -187,6 +187,9 @@ func TestPowerCutsOracle(t *testing.T) {
 			ops = append(ops, crashOps[j-1])
 			what += "," + ops[1].name
 		}
+		if only := os.Getenv("CRASH_ONLY"); only != "" && only != what {
+			continue
+		}
 		log, _ := runOps(t, base, ops)
 		img := filepath.Join(work, "cut.img")
 		writeSparse(t, img, base)
