@@ -45,22 +45,20 @@ func (w *fileWalk) target(i int) {
 				atomic.StoreUint32(&v.found, 1)
 			}
 			w.direntType(k, v)
-		} else if v.snap != k.pos.Snapshot && !c.snaps.nodes[v.si].dying && c.someoneSees(v.si) {
+		} else if v.snap != k.pos.Snapshot && !c.snaps.nodes[v.si].dying {
 			c.bad("dirent_to_overwritten_inode", at(), fmt.Sprintf("a target in snapshot %d", v.snap), fmt.Sprintf("inode %d was deleted there; %q", k.d.Inum, k.d.Name))
 		}
 	}
 	switch v := c.visible(vs, k.si); {
 	case v != nil && v.kind == isInode:
 		w.direntType(k, v)
+	case c.snaps.nodes[k.si].dying:
 	case below:
 		c.bad("dirent_to_inode_in_descendant_snapshot", at(), fmt.Sprintf("inode %d", k.d.Inum), fmt.Sprintf("only in descendants; %q", k.d.Name))
 	default:
 		c.bad("dirent_to_missing_inode", at(), fmt.Sprintf("inode %d", k.d.Inum), fmt.Sprintf("no such inode; %q", k.d.Name))
 	}
 }
-
-// someoneSees: the snapshot is a leaf or has living ones below it.
-func (c *checker) someoneSees(si int32) bool { return !c.snaps.nodes[si].dying }
 
 // direntType compares the type in a dirent with that of the inode.
 func (w *fileWalk) direntType(k *slotKey, v *inode) {
@@ -282,7 +280,7 @@ const (
 func (c *checker) keepDirs() {
 	for i := range c.inodes.all {
 		v := &c.inodes.all[i]
-		if v.kind == isInode && v.isDir() && v.si >= 0 && !c.snaps.nodes[v.si].dying {
+		if v.kind == isInode && v.isDir() && v.si >= 0 && !c.snaps.nodes[v.si].dead {
 			c.dirs = append(c.dirs, directory{v.inum, v.dir, v.snap, v.si, v.subvol, v.parentSubvol, v.flags, v.depth, dirUnknown})
 		}
 	}
@@ -317,6 +315,9 @@ func (c *checker) checkStructure() {
 	shallow := 0
 	for i := range c.dirs {
 		start := &c.dirs[i]
+		if c.snaps.nodes[start.si].dying {
+			continue
+		}
 		if p, _ := c.parentDir(start, start.si); p != nil {
 			if c.minor(28) && start.flags&ondisk.InodeHasCaseInsensitive != 0 && p.flags&ondisk.InodeHasCaseInsensitive == 0 {
 				c.bad("inode_parent_has_case_insensitive_not_set", leafAt(ondisk.BtreeInodes, ondisk.Pos{Offset: p.inum, Snapshot: p.snap}), fmt.Sprintf("flag has_case_insensitive, as directory %d below it", start.inum), "clear")

@@ -127,7 +127,7 @@ func (w *fileWalk) dirents(u *cursor) {
 func (w *fileWalk) direntSlot() {
 	c := w.c
 	for i := range w.slot {
-		if k := &w.slot[i]; k.typ == ondisk.KeyDirent && k.si >= 0 && !c.snaps.nodes[k.si].dying {
+		if k := &w.slot[i]; k.typ == ondisk.KeyDirent && k.si >= 0 && !c.snaps.nodes[k.si].dead {
 			w.target(i)
 		}
 	}

@@ -23,6 +23,7 @@ type snapNode struct {
 	// or that has one living child. Its keys are on their way out or down, so that
 	// they need not be consistent.
 	dying bool
+	dead  bool // nothing below it lives
 	kids  []int32
 	// subvol is the living subvolume whose snapshot this is, 0 none.
 	subvol uint32
@@ -111,9 +112,23 @@ func (c *checker) loadSnapshots(ctx context.Context) error {
 // greater ones.
 func (t *snapTable) link() {
 	var roots []int32
+	// Where a parent is wrong, the one that names the child will do, so that keys
+	// are not taken for others over it.
+	claims := map[uint32]int32{}
+	for i := range t.nodes {
+		for _, k := range t.nodes[i].Children {
+			if n := &t.nodes[i]; k != 0 && k < n.id && n.state != ondisk.SnapshotStateDeleted {
+				claims[k] = int32(i)
+			}
+		}
+	}
 	for i := range t.nodes {
 		n := &t.nodes[i]
-		if p, ok := t.index[n.Parent]; ok && n.Parent > n.id && n.state != ondisk.SnapshotStateDeleted {
+		p, ok := t.index[n.Parent]
+		if ok = ok && n.Parent > n.id; !ok && n.Parent != 0 {
+			p, ok = claims[n.id]
+		}
+		if ok && n.state != ondisk.SnapshotStateDeleted {
 			t.nodes[p].kids = append(t.nodes[p].kids, int32(i))
 		} else {
 			roots = append(roots, int32(i))
@@ -147,24 +162,23 @@ func (t *snapTable) link() {
 		}
 	}
 	// Children have the lower ids, so come first.
-	dead := make([]bool, len(t.nodes))
 	for i := range t.nodes {
 		n := &t.nodes[i]
 		live := 0
 		for _, k := range n.kids {
-			if !dead[k] {
+			if !t.nodes[k].dead {
 				live++
 			}
 		}
 		switch {
 		case n.state == ondisk.SnapshotStateDeleted:
-			dead[i] = true
+			n.dead = true
 		case len(n.kids) == 0:
-			dead[i] = n.state == ondisk.SnapshotStateWillDelete
+			n.dead = n.state == ondisk.SnapshotStateWillDelete
 		case live == 0:
-			dead[i] = true
+			n.dead = true
 		}
-		n.dying = dead[i] || len(n.kids) > 0 && live < 2
+		n.dying = n.dead || len(n.kids) > 0 && live < 2
 	}
 }
 
