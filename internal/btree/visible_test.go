@@ -55,14 +55,6 @@ func (f *forest) leaves() (out []uint32) {
 	return out
 }
 
-// below lists the proper descendants of a snapshot.
-func (f *forest) below(id uint32) (out []uint32) {
-	for _, k := range f.kids[id] {
-		out = append(append(out, k), f.below(k)...)
-	}
-	return out
-}
-
 func (f *forest) view(id uint32) *View { return NewView(id, f.ancestors(id)) }
 
 func TestViewSees(t *testing.T) {

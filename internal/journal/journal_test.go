@@ -486,6 +486,25 @@ func TestGoneBetweenReads(t *testing.T) {
 		Warnings: []string{"jset checksum at member 0, sector 520, journal seq 4", "found entries 4-4 of 3-5"}})
 }
 
+// TestTruncated: of a journal that the device does not reach, what is there is
+// read, and the rest is said once.
+func TestTruncated(t *testing.T) {
+	v := unclean(build.Config{})
+	v.PutJset(0, 0, 0, jset(3, 3, key(1, 30)))
+	v.PutJset(0, 5, 0, jset(4, 3, key(2, 40)))
+	d := v.Devices()[0]
+	b := make([]byte, int64(v.JournalBuckets()[2])*int64(v.Bucket)*512)
+	if _, err := d.ReadAt(b, 0); err != nil {
+		t.Fatal(err)
+	}
+	s, w, err := loadFrom(t, []block.Reader{block.NewMemory("cut", b)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, show(s, w), state{Seq: 3, First: 3, Last: 3, Roots: roots(1003), Keys: []string{kv(1, 30, 3)},
+		Warnings: []string{"superblock copy ignored", "device is truncated", "journal bucket 10: read past the end of the device at cut, member 0, sector 640", "5 more buckets are past the end"}})
+}
+
 func TestCleanSection(t *testing.T) {
 	section := func(v *build.Volume, es ...ondisk.JsetEntry) {
 		c := &ondisk.Clean{JournalSeq: 7}

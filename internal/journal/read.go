@@ -60,7 +60,6 @@ type reader struct {
 	set   *members.Set
 	magic uint64
 	block int // bytes
-	pool  sync.Pool
 }
 
 func newReader(set *members.Set) *reader {
@@ -94,10 +93,21 @@ func (r *reader) scan(ctx context.Context, found func(e Entry, payload []byte)) 
 	g, ctx := errgroup.WithContext(ctx)
 	for _, rg := range r.rings() {
 		g.Go(func() error {
-			buf := make([]byte, rg.bsize*512)
+			var buf []byte
+			outside := 0
 			for i, b := range rg.buckets {
 				if err := ctx.Err(); err != nil {
 					return err
+				}
+				// Nothing is allocated for what the device does not have.
+				if err := r.set.InRange(uint8(rg.dev), b*rg.bsize, rg.bsize); err != nil {
+					if outside++; outside == 1 {
+						r.set.Warn(fmt.Errorf("journal bucket %d: %w", b, err))
+					}
+					continue
+				}
+				if buf == nil {
+					buf = make([]byte, rg.bsize*512)
 				}
 				if err := r.set.ReadSectors(uint8(rg.dev), b*rg.bsize, buf); err != nil {
 					r.set.Warn(fmt.Errorf("journal bucket %d: %w", b, err))
@@ -106,6 +116,9 @@ func (r *reader) scan(ctx context.Context, found func(e Entry, payload []byte)) 
 				if err := r.scanBucket(rg, i, buf, found); err != nil {
 					return err
 				}
+			}
+			if outside > 1 {
+				r.set.Warn(fmt.Errorf("journal of member %d: %d more buckets are past the end of the device", rg.dev, outside-1))
 			}
 			return nil
 		})
