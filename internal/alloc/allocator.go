@@ -485,7 +485,7 @@ func markBitmap(m *ondisk.Member, start, end uint64) {
 func (a *Allocator) Discards(ctx context.Context) (int, error) {
 	total := 0
 	for {
-		list := a.discardable(256)
+		list := a.discardable(min(256, max(1, a.store.Journal().MaxBody()/1000)))
 		if len(list) == 0 {
 			return total, nil
 		}

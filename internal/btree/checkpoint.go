@@ -23,6 +23,7 @@ type job struct {
 	seq  uint64   // newest of them
 
 	isRoot bool
+	seeds  []uint64 // identities of new nodes
 	// What is written: one node in place of the old (or its next record), or
 	// several.
 	appendRec bool
@@ -44,8 +45,8 @@ type written struct {
 func (s *Store) Checkpoint(ctx context.Context, upTo uint64) error {
 	s.ckpt.Lock()
 	defer s.ckpt.Unlock()
-	for round := 0; ; round++ {
-		if round > 200 {
+	for round, limit := 0, 200; ; round++ {
+		if round > limit {
 			return s.fail(fmt.Errorf("checkpoint does not converge"))
 		}
 		if err := s.Err(); err != nil {
@@ -58,13 +59,19 @@ func (s *Store) Checkpoint(ctx context.Context, upTo uint64) error {
 		if len(jobs) == 0 {
 			return nil
 		}
-		jobs = jobs[:min(len(jobs), maxJobs)]
+		if round == 0 {
+			limit += 2 * len(jobs)
+		}
 		// The journal first: a node must not be ahead of it. What changes from
 		// now on is not in the jobs.
 		if err := s.j.Sync(ctx, open); err != nil {
 			return s.fail(err)
 		}
-		if err := s.writeJobs(ctx, jobs); err != nil {
+		jobs, err := s.plan(ctx, jobs)
+		if err == nil {
+			err = s.writeJobs(ctx, jobs)
+		}
+		if err != nil {
 			for _, j := range jobs {
 				for _, p := range j.places {
 					s.alloc.Abandon(p)
@@ -78,9 +85,24 @@ func (s *Store) Checkpoint(ctx context.Context, upTo uint64) error {
 	}
 }
 
-// maxJobs bounds the nodes of one round: their pointers and what follows from
-// them must fit one journal entry.
-const maxJobs = 48
+// maxPieces bounds the nodes that one round writes: their pointers and what
+// follows from them must fit one journal entry.
+func (s *Store) maxPieces() int { return max(1, min(s.j.MaxBody()/1500, 64)) }
+
+// plan decides how jobs are written, as many of them as go into one round, and
+// takes the places they need, in order, so that they do not depend on timing.
+func (s *Store) plan(ctx context.Context, jobs []*job) ([]*job, error) {
+	pieces := 0
+	for i, j := range jobs {
+		if err := s.planJob(ctx, j); err != nil {
+			return jobs[:i+1], err
+		}
+		if pieces += max(1, len(j.places)); pieces >= s.maxPieces() {
+			return jobs[:i+1], nil
+		}
+	}
+	return jobs, nil
+}
 
 // Reclaim makes room in the journal when it is more than half full: transactions
 // wait for that before they start, so that a checkpoint always has room for its
@@ -146,14 +168,8 @@ func (s *Store) jobs(upTo uint64) []*job {
 	return out
 }
 
-// writeJobs writes all of them and makes them durable. Places are taken in order
-// so that they do not depend on timing; encoding and writing is concurrent.
+// writeJobs writes all of them, concurrently, and makes them durable.
 func (s *Store) writeJobs(ctx context.Context, jobs []*job) error {
-	for _, j := range jobs {
-		if err := s.plan(ctx, j); err != nil {
-			return err
-		}
-	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0) + 2)
 	for _, j := range jobs {
@@ -173,8 +189,8 @@ func (s *Store) writeJobs(ctx context.Context, jobs []*job) error {
 // capacity is the bytes of a node.
 func (s *Store) capacity() int { return s.size }
 
-// plan decides how a node is written and takes the places it needs.
-func (s *Store) plan(ctx context.Context, j *job) error {
+// planJob decides how a node is written and takes the places it needs.
+func (s *Store) planJob(ctx context.Context, j *job) error {
 	if s.fits(j) {
 		j.appendRec = true
 		return nil
@@ -222,6 +238,7 @@ func (s *Store) plan(ctx context.Context, j *job) error {
 			return err
 		}
 		j.places = append(j.places, p)
+		j.seeds = append(j.seeds, s.seeds())
 	}
 	return nil
 }
@@ -275,7 +292,7 @@ func (s *Store) writeJob(j *job) error {
 	}
 	nodeSeq := j.node.Info.Header.NodeSeq() + 1
 	for i := range j.pieces {
-		if err := s.writeNode(&j.pieces[i], j.l.id.btree, j.l.id.level, nodeSeq, j.places[i]); err != nil {
+		if err := s.writeNode(&j.pieces[i], j.l.id.btree, j.l.id.level, nodeSeq, j.places[i], j.seeds[i]); err != nil {
 			return err
 		}
 	}
@@ -283,15 +300,15 @@ func (s *Store) writeJob(j *job) error {
 		for i := range j.pieces {
 			j.root.keys = append(j.root.keys, j.pieces[i].kv)
 		}
-		return s.writeNode(j.root, j.l.id.btree, j.l.id.level+1, 0, j.places[len(j.pieces)])
+		return s.writeNode(j.root, j.l.id.btree, j.l.id.level+1, 0, j.places[len(j.pieces)], j.seeds[len(j.pieces)])
 	}
 	return nil
 }
 
 // writeNode writes a new node and makes its pointer and its clean form.
-func (s *Store) writeNode(w *written, b ondisk.BtreeID, level int, nodeSeq uint32, ptrs []ondisk.Ptr) error {
+func (s *Store) writeNode(w *written, b ondisk.BtreeID, level int, nodeSeq uint32, ptrs []ondisk.Ptr, seed uint64) error {
 	h := ondisk.NodeHeader{Flags: ondisk.NodeFlags(b, level, nodeSeq), MinKey: w.min, MaxKey: w.max, Format: s.format(w.min, w.max, w.keys)}
-	h.Bset.Seq = placeSeed(ptrs, s.seedOf(b, w, nodeSeq))
+	h.Bset.Seq = placeSeed(ptrs, seed)
 	raw, err := s.encodeNode(h, w.keys)
 	if err != nil {
 		return err
@@ -406,13 +423,4 @@ func placeSeed(ptrs []ondisk.Ptr, seed uint64) uint64 {
 		seed = 1
 	}
 	return seed
-}
-
-// seedOf draws an identity. Nodes are written concurrently: so that images can be
-// reproduced it must not depend on their order.
-func (s *Store) seedOf(b ondisk.BtreeID, w *written, nodeSeq uint32) uint64 {
-	x := s.seeds() ^ uint64(b)<<56 ^ w.max.Inode*0x9e3779b97f4a7c15 ^ w.max.Offset*0xbf58476d1ce4e5b9 ^ uint64(w.max.Snapshot) ^ uint64(nodeSeq)<<32
-	x ^= x >> 31
-	x *= 0x94d049bb133111eb
-	return x ^ x>>29
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
+	"fmt"
 	"slices"
 
 	"github.com/gobcachefs/gobcachefs/errs"
@@ -110,6 +111,9 @@ func (s *Store) tryCommit(tx *Tx) (miss []place, full bool, err error) {
 		return nil, false, c.err
 	}
 	body := c.journal(acct)
+	if n := s.j.MaxBody(); len(body) > n {
+		return nil, false, &errs.Error{Where: errs.Nowhere, Kind: errs.ErrUnsupported, Reason: "transaction too large for the journal", Want: fmt.Sprintf("at most %d bytes", n), Got: fmt.Sprint(len(body))}
+	}
 	if !s.j.Room(len(body)) {
 		return nil, true, nil
 	}

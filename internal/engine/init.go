@@ -96,7 +96,7 @@ func (rw *RW) initDevice(ctx context.Context, dev int) error {
 		all = append(all, mark{b, ondisk.DataJournal, uint32(m.BucketSize)})
 	}
 	for len(all) > 0 {
-		batch := all[:min(len(all), 64)]
+		batch := all[:min(len(all), max(1, rw.J.MaxBody()/1000), 64)]
 		all = all[len(batch):]
 		_, err := rw.Store.Update(ctx, "mark superblock and journal", func(tx *btree.Tx) error {
 			for _, x := range batch {

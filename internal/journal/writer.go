@@ -145,7 +145,7 @@ func NewWriter(set *members.WriteSet, lock sync.Locker, src Source, c WriterConf
 func (w *Writer) round(n int) int { return (n + w.block - 1) / w.block * w.block }
 
 // tailRoom is kept free in an entry for roots, usage and clocks.
-const tailRoom = 8192
+const tailRoom = 4096
 
 // Seq is the number of the open entry. The caller holds the lock.
 func (w *Writer) Seq() uint64 { return w.seq }

@@ -250,7 +250,7 @@ func (im *importer) sequence(ctx context.Context) error {
 // batch collects jobs. Where it ends depends on what they are only.
 func (im *importer) batch(ctx context.Context) (jobs []*job, more bool, err error) {
 	room, bytes := im.w.ImportRoom(), int64(0)
-	for room > 0 && bytes < placed {
+	for len(jobs) == 0 || room > 0 && bytes < placed {
 		var j *job
 		select {
 		case j = <-im.ordered:

@@ -12,6 +12,9 @@ import (
 
 const (
 	minBuckets = 512
+	// minBucket is the smallest bucket, in bytes: an entry of the journal must fit
+	// one. The tools of 1.13 hang with smaller ones.
+	minBucket = 16 << 10
 	// headRoom is how many buckets a new volume needs besides those of its
 	// superblocks and its journal, at least.
 	headRoom = 64
@@ -22,7 +25,7 @@ const (
 // not asked for.
 func bucketSize(d *Device, blockSize, node uint32) (uint32, error) {
 	size := uint64(d.Size)
-	least := max(2*blockSize, node) // a node is larger than a block
+	least := max(2*blockSize, node, minBucket) // a node is larger than a block
 	b := d.BucketSize
 	if b == 0 {
 		b = max(least, 128<<10)

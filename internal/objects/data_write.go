@@ -8,8 +8,9 @@ import (
 	"github.com/gobcachefs/gobcachefs/ondisk"
 )
 
-// maxTx bounds the extents that one transaction replaces or removes.
-const maxTx = 64
+// maxTx bounds the keys that one transaction replaces or removes, so that it
+// fits a journal entry.
+func (w *Writer) maxTx() int { return max(4, min(w.Store.Journal().MaxBody()/1500, 64)) }
 
 // WriteAt writes p into a file at a byte offset; the file grows as needed. It
 // becomes visible piece by piece, each atomically. Concurrent writers of one
@@ -133,7 +134,7 @@ func (o *op) punchSome(inum uint64, in *ondisk.Inode, from, to uint64) (more boo
 			end = to
 			break
 		}
-		if n == maxTx {
+		if n == o.w.maxTx() {
 			more = true
 			break
 		}
@@ -275,7 +276,7 @@ func (o *op) empty(inum uint64, in *ondisk.Inode) (more bool, err error) {
 	for _, b := range []ondisk.BtreeID{ondisk.BtreeDirents, ondisk.BtreeXattrs} {
 		w := o.tx.Visible(b, o.v, ondisk.Pos{Inode: inum}, ondisk.Pos{Inode: inum, Offset: ^uint64(0)})
 		var slots []uint64
-		for len(slots) <= maxTx {
+		for len(slots) <= o.w.maxTx() {
 			k, ok := w.Next()
 			if err := w.Err(); err != nil {
 				return false, err
@@ -286,7 +287,7 @@ func (o *op) empty(inum uint64, in *ondisk.Inode) (more bool, err error) {
 			slots = append(slots, k.Pos.Offset)
 		}
 		for i, s := range slots {
-			if i == maxTx {
+			if i == o.w.maxTx() {
 				return true, nil
 			}
 			if err := data.DeleteKey(o.tx, b, o.v, inum, s); err != nil {

@@ -94,7 +94,7 @@ func (w *Writer) sweep(ctx context.Context, b ondisk.BtreeID, d dying) error {
 		// Find the next keys without keeping what is passed over in a transaction.
 		var keys []ondisk.Pos
 		c := w.trees.Cursor(ctx, b, from, ondisk.SPosMax)
-		for len(keys) < maxTx {
+		for len(keys) < w.maxTx() {
 			k, ok := c.Next()
 			if !ok {
 				break

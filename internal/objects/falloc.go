@@ -161,7 +161,7 @@ func (w *Writer) reserve(ctx context.Context, id ID, from, to, size uint64, grow
 					holes = append(holes, [2]uint64{next, s})
 				}
 				next = min(k.Pos.Offset, end)
-				if n == maxTx || next == end {
+				if n == o.w.maxTx() || next == end {
 					done = next == end
 					break
 				}
