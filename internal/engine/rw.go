@@ -29,6 +29,9 @@ type WriteOptions struct {
 	// Seed makes identities of btree nodes and hash seeds of inodes; nil for
 	// unpredictable ones.
 	Seed func() uint64
+	// Without leaves out rules of package consequence. What is written then is
+	// wrong: it is how tests show that the check finds it.
+	Without map[string]bool
 }
 
 // RW is a volume opened to write.
@@ -121,6 +124,7 @@ func start(ctx context.Context, set *members.Set, state *journal.State, o WriteO
 	e.Trees = btree.New(set, state, btree.Config{CacheBytes: o.CacheBytes, Salvage: false, Warn: o.Members.Warn})
 	caps := consequence.CapsOf(set.SB)
 	caps.ExtentTypes = set.ExtentTypes
+	caps.Without = o.Without
 	store := btree.NewStore(e.Trees, ws, btree.StoreConfig{Caps: caps, Clock: state.Clock, Seed: seed})
 	rw := &RW{Engine: e, WS: ws, Store: store, seed: seed}
 

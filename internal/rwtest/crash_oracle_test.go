@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/gobcachefs/gobcachefs"
 	"github.com/gobcachefs/gobcachefs/block"
@@ -55,6 +56,21 @@ func writeSparse(t *testing.T, path string, r block.Reader) {
 		if _, err := f.WriteAt(p, off); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// keepImage copies an image to the directory KEEP_IMAGES.
+func keepImage(t *testing.T, path string) {
+	dir := os.Getenv("KEEP_IMAGES")
+	if dir == "" {
+		return
+	}
+	b, err := os.ReadFile(path)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, fmt.Sprintf("%d-%s", time.Now().UnixNano(), filepath.Base(path))), b, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -127,7 +143,8 @@ mount -t bcachefs -o loop $f /mnt || { echo FAILED > $f.list; dmesg | tail -20 >
 			continue
 		}
 		if g := strings.TrimSpace(string(got)); g != want[name] {
-			t.Errorf("%s: the kernel shows something else:\n%s", name, diffLines(want[name], g))
+			t.Errorf("%s: the kernel shows something else:\n%s\n%s", name, diffLines(want[name], g), g[max(0, len(g)-2000):])
+			keepImage(t, f)
 		}
 		if r := o.Fsck(t, f); r.Code != 0 {
 			t.Errorf("%s, after the kernel: fsck -n: exit code %d\n%s%s", name, r.Code, r.Out, r.Err)
@@ -156,15 +173,7 @@ func TestPowerCutsOracle(t *testing.T) {
 		fscks.Add(1)
 		if r.Code != 0 {
 			t.Errorf("%s: fsck -n: exit code %d\n%s%s", what, r.Code, r.Out, r.Err)
-			if dir := os.Getenv("KEEP_IMAGES"); dir != "" {
-				b, err := os.ReadFile(path)
-				if err == nil {
-					err = os.WriteFile(filepath.Join(dir, fmt.Sprintf("cut%d.img", fscks.Load())), b, 0o600)
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-			}
+			keepImage(t, path)
 		}
 		return r.Code == 0
 	}
