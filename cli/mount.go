@@ -59,7 +59,7 @@ have no effect when nothing is written):
   no_splitbrain_check      accept members that were changed without each other
   salvage                  read on through metadata with a bad checksum
   cache=SIZE               memory for metadata (default 256M); the process stays
-                           within that and about 100M
+                           within that and about 50M
   allow_other              let other users in (noallow_other: not)
 
 In /etc/fstab, with links /sbin/mount.bcachefs and /sbin/mount.fuse.bcachefs to
@@ -209,8 +209,10 @@ type link interface {
 	ready() error
 }
 
-// headroom is the memory that a mount needs beside its cache.
-const headroom = 96 << 20
+// headroom is the memory that a mount may use beside its cache. Collecting
+// garbage more often than it takes by itself costs little: what fills the memory,
+// nodes and buffers, holds no pointers.
+const headroom = 32 << 20
 
 // serve opens the volume, mounts it, and serves until it is unmounted. up is nil
 // in the foreground.
