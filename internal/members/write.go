@@ -209,7 +209,15 @@ func (s *WriteSet) writeCopies(ctx context.Context, own []*ondisk.Superblock) er
 				if room := int64(512) << o.Layout.MaxSizeBits; int64(len(b)) > room {
 					b = b[:room]
 				}
-				err := s.WriteSectors(uint8(i), x.Offset, b)
+				// The first sector, which has the sequence number, comes last: 6.12 does
+				// not mount where a torn copy has a newer number than the good ones.
+				err := s.WriteSectors(uint8(i), x.Offset+1, b[512:])
+				if err == nil {
+					err = s.w[i].Flush(ctx)
+				}
+				if err == nil {
+					err = s.WriteSectors(uint8(i), x.Offset, b[:512])
+				}
 				if err == nil {
 					err = s.w[i].Flush(ctx)
 				}
