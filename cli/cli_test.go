@@ -64,6 +64,8 @@ func TestBadInput(t *testing.T) {
 		{[]string{"ls", none}, 1, "gobcachefs: ls: " + none + ": no such file or device"},
 		{[]string{"ls", zero}, 1, "gobcachefs: ls: " + zero + ": no bcachefs superblock (found: empty (all zero))"},
 		{[]string{"ls", file("ext", ext)}, 1, "gobcachefs: ls: " + dir + "/ext: no bcachefs superblock (found: ext4)"},
+		{[]string{"show-super", file("ext", ext)}, 1, "gobcachefs: show-super: " + dir + "/ext: no bcachefs superblock (found: ext4)"},
+		{[]string{"probe", file("tiny", []byte("hello\n"))}, 1, "gobcachefs: probe: " + dir + "/tiny: no bcachefs superblock (found: nothing known in 6 bytes, too few for one)"},
 		{[]string{"ls", text}, 1, "gobcachefs: ls: " + text + ": no bcachefs superblock (found: nothing known)"},
 		{[]string{"ls", plain + ":" + plain}, 1, "gobcachefs: ls: " + plain + ": the same device as " + plain},
 		{[]string{"ls", enc}, 1, "gobcachefs: ls: encrypted: run unlock, or give --passphrase-file"},
@@ -98,6 +100,9 @@ func TestBadInput(t *testing.T) {
 		if last := lines[len(lines)-1]; r.code != c.code || !strings.HasPrefix(last, c.err) || len(c.err) < len(last) && !strings.HasSuffix(c.err, ": ") {
 			t.Errorf("%q: exit code %d, stderr %q, want %d, %q", c.args, r.code, last, c.code, c.err)
 		}
+	}
+	if r := run("show-super", filepath.Join(dir, "ext")); strings.Count(r.err, "\n") != 1 {
+		t.Errorf("show-super of ext4: stderr %q, want one line", r.err)
 	}
 	if r := run("ls", plain+":"+zstd); r.code != 1 || !strings.Contains(r.err, " belongs to volume ") {
 		t.Errorf("members of two volumes: exit code %d, stderr %q, want 1, … belongs to volume …", r.code, r.err)

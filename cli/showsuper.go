@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -9,6 +10,7 @@ import (
 
 	"github.com/gobcachefs/gobcachefs"
 	"github.com/gobcachefs/gobcachefs/block"
+	"github.com/gobcachefs/gobcachefs/errs"
 	"github.com/gobcachefs/gobcachefs/ondisk"
 )
 
@@ -155,8 +157,10 @@ Fields: all, ` + fieldNames() + `.`,
 				}
 				sb, copies, err := bcachefs.ReadSuperblock(a.ctx, r, sector)
 				d.Copies = copyDocs(copies)
+				// Where nothing looks like a superblock, that is one finding, not one a place.
+				other := errors.Is(err, errs.ErrNotBcachefs)
 				for _, c := range copies {
-					if c.Err != nil && (err == nil || c.Err.Error() != err.Error()) {
+					if c.Err != nil && (err == nil || c.Err.Error() != err.Error()) && !(other && errors.Is(c.Err, errs.ErrNotBcachefs)) {
 						f.add(fmt.Errorf("superblock copy: %w", c.Err))
 					}
 				}

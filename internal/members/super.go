@@ -96,6 +96,9 @@ func ReadSuper(ctx context.Context, r block.Reader, sector uint64) (*ondisk.Supe
 		} else if what, ok := signature.Identify(r, r.Size()); ok {
 			err = &errs.Error{Where: errs.Where{Path: r.Info().Name, Dev: -1, Sector: -1, Btree: -1, Level: -1}, Kind: errs.ErrNotBcachefs,
 				Reason: "no bcachefs superblock", Got: what}
+		} else if r.Size() < DefaultSector*512+ondisk.SBFixedSize {
+			err = &errs.Error{Where: errs.Where{Path: r.Info().Name, Dev: -1, Sector: -1, Btree: -1, Level: -1}, Kind: errs.ErrNotBcachefs,
+				Reason: "no bcachefs superblock", Got: fmt.Sprintf("nothing known in %d bytes, too few for one", r.Size())}
 		}
 	}
 	return nil, copies, err
