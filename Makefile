@@ -1,7 +1,7 @@
 # What CI runs is .ci/run, which calls these targets. docs/testing.md explains the tags.
 
 FUZZTIME ?= 60s
-DAMAGE   ?= 10m
+DAMAGE   ?= 200
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ALLTAGS  := fuse,shared,oracle
 
@@ -65,8 +65,8 @@ cross: ## build for every system; vet, which also reads the tests, for one proce
 	@set -e; for t in $(TARGETS); do echo "== $$t"; GOOS=$${t%/*} GOARCH=$${t#*/} CGO_ENABLED=0 go build ./...; done
 	@set -e; for os in darwin freebsd windows; do echo "== vet $$os"; GOOS=$$os GOARCH=amd64 go vet ./...; done
 
-damage-campaign: ## random damage to every volume for DAMAGE (10m): an error or right bytes, never wrong ones
-	GOBCACHEFS_DAMAGE=$(DAMAGE) go test -count=1 -tags shared -run 'DamageShared$$' -timeout 0 -v .
+damage-campaign: ## random damage to every volume, DAMAGE (200) times: an error or right bytes, never wrong ones
+	DAMAGE_SEEDS=$(DAMAGE) go test -count=1 -tags shared -run 'DamageShared$$' -timeout 0 -v .
 
 demo: ## what the README shows first
 	go run ./cmd/gobcachefs demo

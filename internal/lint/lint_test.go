@@ -184,7 +184,7 @@ var machinePath = regexp.MustCompile(`(^|[^\w.])/(work|root|home|Users)/\w`)
 
 // beside are the files that may name ../shared, which CI and tests with tags use.
 var beside = []string{
-	".ci/run", "Makefile", "docs/testing.md", "internal/lint/lint_test.go", "internal/oracle", "internal/testvol",
+	".ci/run", "Makefile", "docs/testing.md", "internal/lint/lint_test.go", "internal/oracle", "internal/testvol", "bench",
 }
 
 func TestNoMachinePaths(t *testing.T) {
