@@ -24,6 +24,7 @@ const (
 	qcow2MinBits    = 9
 	qcow2MaxBits    = 21
 	qcow2CacheBytes = 8 << 20 // of tables, and again of unpacked clusters
+	qcow2Window     = 8 << 20 // largest zstd window that is unpacked
 )
 
 // Feature bits that a reader must know (version 3).
@@ -323,7 +324,7 @@ func (q *qcow2) unpack(cluster, entry uint64) ([]byte, error) {
 	}
 	c = make([]byte, 1<<q.bits)
 	if q.zstd {
-		d, err := zstd.NewReader(bytes.NewReader(raw), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(1<<(qcow2MaxBits+1)))
+		d, err := zstd.NewReader(bytes.NewReader(raw), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(qcow2Window))
 		if err != nil {
 			return nil, bad(err)
 		}
