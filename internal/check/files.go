@@ -93,6 +93,9 @@ type slotKey struct {
 // walkFiles walks all ranges.
 func (t *tasks) walkFiles(first bool) {
 	c := t.c
+	for _, b := range []ondisk.BtreeID{ondisk.BtreeExtents, ondisk.BtreeDirents, ondisk.BtreeXattrs} {
+		c.first(b)
+	}
 	for _, r := range c.inumRanges() {
 		t.do(func(ctx context.Context) error {
 			w := &fileWalk{c: c, first: first, ptrs: c.pointers(first), snaps: snapCache{t: c.snaps, si: -1}}

@@ -269,7 +269,7 @@ type overlap struct {
 func (t *tasks) walkBackpointers(first bool) {
 	c := t.c
 	from, to := ondisk.PosMin, ondisk.SPosMax
-	if !first || c.win.to-c.win.from < c.nbuckets {
+	if !first { // what is wrong with nodes and positions the first pass finds
 		f, l := c.windowPos()
 		from, to = c.bpRange(f), c.bpRange(l)
 		to.Offset, to.Snapshot = to.Offset+(uint64(c.devs[l.Inode].size)<<c.bpShift-1), ^uint32(0)
