@@ -19,6 +19,7 @@ type job struct {
 	l    *live
 	node *Node
 	ptr  ondisk.KV
+	unw  runs
 	cs   []change // not yet on disk
 	seq  uint64   // newest of them
 
@@ -40,11 +41,17 @@ type written struct {
 	kv       ondisk.KV // pointer
 }
 
+// insideCheckpoint marks a context.
+type insideCheckpoint struct{}
+
 // Checkpoint writes nodes until no change of journal entry upTo or older is only
-// in the journal. With math.MaxUint64 that is all there is.
+// in the journal, and nodes that are too big. With math.MaxUint64 that is all
+// there is.
 func (s *Store) Checkpoint(ctx context.Context, upTo uint64) error {
 	s.ckpt.Lock()
 	defer s.ckpt.Unlock()
+	// Finding room for nodes may need transactions; they must not come back here.
+	ctx = context.WithValue(ctx, insideCheckpoint{}, true)
 	for round, limit := 0, 200; ; round++ {
 		if round > limit {
 			return s.fail(fmt.Errorf("checkpoint does not converge"))
@@ -85,19 +92,23 @@ func (s *Store) Checkpoint(ctx context.Context, upTo uint64) error {
 	}
 }
 
-// maxPieces bounds the nodes that one round writes: their pointers and what
-// follows from them must fit one journal entry.
-func (s *Store) maxPieces() int { return max(1, min(s.j.MaxBody()/1500, 64)) }
+// What a node adds to the journal at most, about: its pointer, and when it gets a
+// new place what follows from that for two buckets.
+const (
+	appendCost  = 500
+	rewriteCost = 3000
+	maxRound    = 256 << 10
+)
 
 // plan decides how jobs are written, as many of them as go into one round, and
 // takes the places they need, in order, so that they do not depend on timing.
 func (s *Store) plan(ctx context.Context, jobs []*job) ([]*job, error) {
-	pieces := 0
+	room := min(s.j.MaxBody(), maxRound)
 	for i, j := range jobs {
 		if err := s.planJob(ctx, j); err != nil {
 			return jobs[:i+1], err
 		}
-		if pieces += max(1, len(j.places)); pieces >= s.maxPieces() {
+		if room -= max(appendCost, len(j.places)*rewriteCost); room < rewriteCost {
 			return jobs[:i+1], nil
 		}
 	}
@@ -106,13 +117,21 @@ func (s *Store) plan(ctx context.Context, jobs []*job) ([]*job, error) {
 
 // Reclaim makes room in the journal when it is more than half full: transactions
 // wait for that before they start, so that a checkpoint always has room for its
-// own entries.
+// own entries. It also writes nodes that have become so big that the pieces they
+// fall into would no longer fit one transaction.
 func (s *Store) Reclaim(ctx context.Context) error {
-	if free, total := s.j.Free(); free*2 >= total {
+	free, total := s.j.Free()
+	big := s.bigs.Load() > 0
+	if free*2 >= total && !big {
 		return nil
 	}
 	s.reclaim.Lock()
 	defer s.reclaim.Unlock()
+	if big {
+		if err := s.Checkpoint(ctx, 0); err != nil {
+			return err
+		}
+	}
 	if free, total := s.j.Free(); free*2 >= total {
 		return nil // somebody else did it
 	}
@@ -147,23 +166,33 @@ func (s *Store) Dirty() int {
 func (s *Store) jobs(upTo uint64) []*job {
 	var out []*job
 	lowest := math.MaxInt
+	wanted := func(l *live) bool { return l.pin != 0 && (l.pin <= upTo || l.big) }
 	for _, l := range s.lives {
-		if l.pin != 0 && l.pin <= upTo {
+		if wanted(l) {
 			lowest = min(lowest, l.id.level)
 		}
 	}
 	for _, l := range s.lives {
 		// One level a round: the pointers of this one change the next.
-		if l.pin == 0 || l.pin > upTo || l.id.level != lowest {
+		if !wanted(l) || l.id.level != lowest {
 			continue
 		}
-		j := &job{l: l, node: l.node, ptr: l.ptr, cs: l.unwritten.with(l.node.delta), seq: l.maxSeq}
+		j := &job{l: l, node: l.node, ptr: l.ptr, unw: slices.Clone(l.unwritten), seq: l.maxSeq}
 		rs := s.roots[l.id.btree]
 		j.isRoot = rs != nil && rs.level == l.id.level && l.id.max == ondisk.SPosMax
 		out = append(out, j)
 	}
+	// Those that change because of nodes being written come last, and so together:
+	// else they would be written again and again.
+	late := func(j *job) int {
+		switch j.l.id.btree {
+		case ondisk.BtreeAlloc, ondisk.BtreeLRU, ondisk.BtreeFreespace, ondisk.BtreeNeedDiscard, ondisk.BtreeBackpointers, ondisk.BtreeBucketGens, ondisk.BtreeAccounting:
+			return 1
+		}
+		return 0
+	}
 	slices.SortFunc(out, func(a, b *job) int {
-		return cmp.Or(cmp.Compare(a.l.id.btree, b.l.id.btree), a.l.id.max.Compare(b.l.id.max))
+		return cmp.Or(cmp.Compare(late(a), late(b)), cmp.Compare(a.l.id.btree, b.l.id.btree), a.l.id.max.Compare(b.l.id.max))
 	})
 	return out
 }
@@ -191,6 +220,7 @@ func (s *Store) capacity() int { return s.size }
 
 // planJob decides how a node is written and takes the places it needs.
 func (s *Store) planJob(ctx context.Context, j *job) error {
+	j.cs = j.unw.with(j.node.delta)
 	if s.fits(j) {
 		j.appendRec = true
 		return nil
@@ -384,6 +414,9 @@ func (s *Store) settle(j *job) {
 	s.liveMu.Lock()
 	delete(s.lives, l.id)
 	s.liveMu.Unlock()
+	if l.big {
+		s.bigs.Add(-1)
+	}
 	if j.root != nil {
 		s.liveMu.Lock()
 		s.roots[l.id.btree] = &rootState{key: j.root.kv, level: l.id.level + 1}

@@ -39,6 +39,7 @@ type live struct {
 	pin       uint64 // oldest seq of any unwritten change, 0 for none
 	maxSeq    uint64
 	rewrite   bool // must not be appended to
+	big       bool // has far outgrown a node on disk: to be written soon
 }
 
 // find gives the index of the first change at or after p.
@@ -102,7 +103,7 @@ func (n *Node) with(cs []change) (m *Node, folded []change) {
 	c := *n
 	if !c.grows {
 		c.slots, c.vals, c.versions, c.delta = slices.Clip(c.slots), slices.Clip(c.vals), slices.Clip(c.versions), slices.Clip(c.delta)
-		c.grows = true
+		c.grows, c.used = true, n.liveBytes()
 	}
 	c.delta = mergeChanges(c.delta, cs)
 	if n.Level == 0 && len(c.delta) <= n.maxDelta() {
@@ -146,10 +147,10 @@ func (n *Node) fold() {
 	n.slots = make([]slot, 0, len(old.slots)+len(cs))
 	// Values of replaced keys stay in the array until the node is rebuilt; when
 	// they are most of it, copy only what is used.
-	used := old.liveBytes()
-	compact := len(old.vals)+grow > 2*used+grow+(64<<10)
+	n.used = old.liveBytes()
+	compact := len(old.vals)+grow > 2*n.used+grow+(64<<10)
 	if compact {
-		n.vals = make([]byte, 0, used+grow)
+		n.vals = make([]byte, 0, n.used+grow)
 	} else {
 		n.vals = append(make([]byte, 0, len(old.vals)+grow), old.vals...)
 	}
@@ -182,6 +183,7 @@ func (n *Node) fold() {
 		keep(i, to)
 		i = to
 		if i < len(old.slots) && old.slots[i].pos() == c.kv.Pos {
+			n.used -= int(old.slots[i].valLen)
 			i++
 		}
 		if c.kv.Type != ondisk.KeyDeleted {
@@ -217,9 +219,19 @@ func (n *Node) push(kv *ondisk.KV, more int) {
 	}
 	n.slots = append(n.slots, slot{kv.Pos.Inode, kv.Pos.Offset, kv.Pos.Snapshot, kv.Size, uint32(len(n.vals)), uint16(len(kv.Val)), kv.Type})
 	n.vals = append(n.vals, kv.Val...)
+	n.used += len(kv.Val)
 	if n.versions != nil {
 		n.versions = append(n.versions, kv.Version)
 	}
+}
+
+// bytes is about what a node that with gave takes on disk.
+func (n *Node) bytes() int {
+	b := n.used + 24*(len(n.slots)+len(n.delta))
+	for i := range n.delta {
+		b += len(n.delta[i].kv.Val)
+	}
+	return b
 }
 
 func (n *Node) liveBytes() int {

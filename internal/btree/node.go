@@ -31,6 +31,7 @@ type Node struct {
 	// memory than on disk; nil for all others.
 	delta    []change
 	grows    bool // the arrays have room that belongs to this node's successors
+	used     int  // bytes of values that slots refer to, when grows is set
 	slots    []slot
 	vals     []byte
 	versions []ondisk.Bversion // parallel to slots, nil when all are zero

@@ -39,6 +39,7 @@ type Store struct {
 
 	liveMu sync.RWMutex // content of live nodes, for readers
 	epoch  atomic.Uint64
+	bigs   atomic.Int64 // live nodes that are too big to wait for
 
 	ckpt    sync.Mutex // one checkpoint at a time
 	reclaim sync.Mutex // one reclaim at a time
@@ -221,6 +222,10 @@ func (s *Store) apply(l *live, cs []change) {
 			l.pin = cs[i].seq
 		}
 		l.maxSeq = max(l.maxSeq, cs[i].seq)
+	}
+	if !l.big && n.bytes() > s.size+s.size/2 {
+		l.big = true
+		s.bigs.Add(1)
 	}
 	s.setNode(l, n)
 }

@@ -43,8 +43,10 @@ func (s *Store) Update(ctx context.Context, name string, fn func(*Tx) error) (ui
 		if err := s.Err(); err != nil {
 			return 0, err
 		}
-		if err := s.Reclaim(ctx); err != nil {
-			return 0, err
+		if ctx.Value(insideCheckpoint{}) == nil {
+			if err := s.Reclaim(ctx); err != nil {
+				return 0, err
+			}
 		}
 		tx := &Tx{s: s, ctx: ctx, name: name, sets: map[ondisk.BtreeID][]change{}, reads: map[liveID]*Node{}, pinned: map[nodeKey]*Node{}}
 		err := fn(tx)

@@ -12,8 +12,9 @@ import (
 
 const (
 	minBuckets = 512
-	// minBucket is the smallest bucket, in bytes: an entry of the journal must fit
-	// one. The tools of 1.13 hang with smaller ones.
+	// minBucket is the smallest bucket, in bytes, and it has at least eight blocks:
+	// an entry of the journal must fit one, and so must a btree node with room for
+	// several appends. The tools of 1.13 hang with buckets below 16 KiB.
 	minBucket = 16 << 10
 	// headRoom is how many buckets a new volume needs besides those of its
 	// superblocks and its journal, at least.
@@ -25,7 +26,7 @@ const (
 // not asked for.
 func bucketSize(d *Device, blockSize, node uint32) (uint32, error) {
 	size := uint64(d.Size)
-	least := max(2*blockSize, node, minBucket) // a node is larger than a block
+	least := max(8*blockSize, node, minBucket)
 	b := d.BucketSize
 	if b == 0 {
 		b = max(least, 128<<10)
@@ -61,6 +62,25 @@ func bucketSize(d *Device, blockSize, node uint32) (uint32, error) {
 // refuse is an error about the devices rather than the arguments.
 func refuse(format string, a ...any) error {
 	return &errs.Error{Where: errs.Nowhere, Kind: errs.ErrUnsupported, Reason: fmt.Sprintf(format, a...)}
+}
+
+// defaultBlock is the block size when none was asked for. Small blocks are for
+// tiny devices, which would not have enough buckets else.
+func defaultBlock(devs []Device) uint64 {
+	tiny, fine := false, true
+	for i := range devs {
+		d := &devs[i]
+		size := d.Size
+		if size == 0 {
+			size = d.W.Size()
+		}
+		tiny = tiny || size < minBuckets*64<<10
+		fine = fine && d.W.Info().LogicalBlock <= 512
+	}
+	if tiny && fine {
+		return 512
+	}
+	return 4096
 }
 
 // geometry fills in the sizes of the devices and the options that follow from
@@ -121,7 +141,7 @@ func superblock(devs []Device, o *Options) (*ondisk.Superblock, *crypt.Key, erro
 		}
 		v := opt.DefaultAt(o.Version)
 		if opt.Name == "block_size" {
-			v = 4096
+			v = defaultBlock(devs)
 		}
 		if x, ok := o.Options[opt.Name]; ok {
 			v = x
@@ -295,9 +315,9 @@ func write(ctx context.Context, devs []Device, common *ondisk.Superblock, reserv
 }
 
 // journalSize is the number of buckets of the journal of a device (chapter 01
-// section 5.8).
+// section 5.8), more on devices with small buckets: at least 512 KiB.
 func journalSize(nbuckets, size uint64) uint64 {
-	return max(min(nbuckets/128, 8192, 1<<24/size), 8)
+	return max(min(nbuckets/128, 8192, 1<<24/size), 8, 1024/size)
 }
 
 // journalBuckets chooses the journal: the first buckets behind the front
