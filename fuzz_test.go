@@ -206,6 +206,54 @@ func exercise(ctx context.Context, v *bcachefs.Volume) {
 	_, _ = f.Path(ctx, bcachefs.NodeID{Subvol: 1, Inode: inum})
 }
 
+// inspect looks at what is below the files, within limits.
+func inspect(ctx context.Context, i *bcachefs.Inspector) {
+	_, _ = i.Usage(ctx)
+	p := i.Printer(bcachefs.StyleOf(i.Superblock()), true)
+	var buf []byte
+	for _, b := range i.Btrees() {
+		for level := range 3 {
+			n := 0
+			for kv, err := range i.Keys(ctx, b, level, ondisk.PosMin, ondisk.SPosMax) {
+				if n++; n > 200 {
+					break
+				}
+				if err == nil {
+					buf = p.Key(buf[:0], b, level, kv)
+					_ = p.KeyJSON(b, level, kv)
+				}
+			}
+		}
+		n := 0
+		for r, err := range i.Nodes(ctx, b, 0, ondisk.PosMin, ondisk.SPosMax) {
+			if n++; n > 30 {
+				break
+			}
+			if err == nil {
+				_, _ = i.NodeRecords(r)
+				_, _, _ = i.NodeStats(r)
+			}
+		}
+	}
+	for e, err := range i.Journal(ctx, bcachefs.JournalOptions{Range: bcachefs.JournalAll, Blacklisted: true}) {
+		if err == nil {
+			j := p.JournalPrinter(time.UTC)
+			buf = j.Head(buf[:0], e)
+			for _, it := range e.Items {
+				buf = j.Item(buf[:0], it, true)
+			}
+			_ = j.JSON(e)
+		}
+	}
+	_, _ = i.Dump(ctx, bcachefs.DumpOptions{Warn: func(error) {}, Sanitize: bcachefs.DumpNoNames}, func(int) (bcachefs.DumpFile, error) { return nowhere{}, nil })
+}
+
+// nowhere takes a dump.
+type nowhere struct{}
+
+func (nowhere) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
+func (nowhere) Close() error                           { return nil }
+
 // FuzzOpen opens a whole small volume with parts of it changed, checksums made
 // right, and looks at everything. It must come to an end soon, without a panic,
 // and take memory in proportion to the volume.
@@ -214,6 +262,7 @@ func FuzzOpen(f *testing.F) {
 	for i := range byte(5) {
 		f.Add([]byte{i, 0, 1, 0, 2, 40, 0, 0, 255, 255, 255, 255, 255, 255, 255, 127})
 		f.Add([]byte{i, 1, 9, 0, 0, 24, 0, 7, 3, 0, 5, 160, 0, 2})
+		f.Add([]byte{i, 5, 9, 0, 0, 24, 0, 7, 3, 0, 5, 160, 0, 2})
 		f.Add([]byte{i, 2, 20, 0, 1, 170, 0, 3, 21, 0, 3, 150, 0, 1, 22, 0, 4, 160, 0, 24})
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -231,8 +280,12 @@ func FuzzOpen(f *testing.F) {
 		var warned int
 		var mu sync.Mutex
 		o := bcachefs.Options{Degraded: bcachefs.DegradedVery, Salvage: b[1]&1 != 0, NoSplitBrainCheck: b[1]&2 != 0, CacheBytes: 1 << 20, Warn: func(error) { mu.Lock(); warned++; mu.Unlock() }}
-		if vol, err := bcachefs.Open(ctx, devs, o); err == nil {
-			exercise(ctx, vol)
+		if b[1]&4 == 0 {
+			if vol, err := bcachefs.Open(ctx, devs, o); err == nil {
+				exercise(ctx, vol)
+			}
+		} else if i, err := bcachefs.OpenInspector(ctx, devs, o); err == nil {
+			inspect(ctx, i)
 		}
 		runtime.ReadMemStats(&after)
 		if d := time.Since(start); d > 20*time.Second || ctx.Err() != nil {

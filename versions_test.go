@@ -1,6 +1,7 @@
 package bcachefs_test
 
 import (
+	"context"
 	"testing"
 
 	"github.com/gobcachefs/gobcachefs/block"
@@ -51,5 +52,23 @@ func TestVersions(t *testing.T) {
 			}
 			testvol.Check(t, set.Manifest(t, name, "manifest"), manifest(t, vol.Root()), testvol.QuirksOf(name))
 		})
+	}
+}
+
+// TestUsageByWhatIsThere: the space counters of a volume that says it is older
+// than they are (a kernel that is told not to upgrade makes such) are used all
+// the same.
+func TestUsageByWhatIsThere(t *testing.T) {
+	ctx := context.Background()
+	set := testvol.Small(t)
+	want, err := open(t, set.Load(t, "plain"), options(t, "plain")).Statfs(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, minor := range []ondisk.Version{0, 3, 8, 10, 12} {
+		got, err := open(t, labelled(set.Load(t, "plain"), ondisk.Version1_0+minor), options(t, "plain")).Statfs(ctx)
+		if err != nil || got != want {
+			t.Errorf("Statfs at 1.%d = %+v, %v, want %+v", minor, got, err, want)
+		}
 	}
 }

@@ -125,13 +125,20 @@ func ReadUsage(ctx context.Context, set *members.Set, trees *btree.Trees) (*Usag
 			u.Devs = append(u.Devs, DevUsage{Dev: i})
 		}
 	}
-	if set.SB.Version < ondisk.Version1_9 {
+	// The version is no proof: a kernel of 1.13 that is told not to upgrade makes
+	// its own structures in a volume of 1.3 (chapter 09 section 3).
+	form := ondisk.AccountingFormOf(set.SB.Version)
+	_, rooted := trees.State().Roots[ondisk.BtreeAccounting]
+	switch old := set.SB.Version < ondisk.Version1_9; {
+	case old && rooted:
+		form = ondisk.AccountingOldOrder
+	case old:
 		u.Source = SourceJournal
 		u.fromJournal(trees.State().Usage)
 		u.sort()
 		return u, nil
 	}
-	err := u.fromBtree(ctx, set, trees)
+	err := u.fromBtree(ctx, form, trees)
 	u.sort()
 	return u, err
 }
@@ -146,8 +153,7 @@ func (u *Usage) dev(i uint32) *DevUsage {
 	return nil
 }
 
-func (u *Usage) fromBtree(ctx context.Context, set *members.Set, trees *btree.Trees) error {
-	form := ondisk.AccountingFormOf(set.SB.Version)
+func (u *Usage) fromBtree(ctx context.Context, form ondisk.AccountingForm, trees *btree.Trees) error {
 	c := trees.Cursor(ctx, ondisk.BtreeAccounting, ondisk.PosMin, ondisk.SPosMax)
 	var bad []error
 	snaps := map[uint32]*SnapshotUsage{}
