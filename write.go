@@ -59,6 +59,11 @@ func OpenWrite(ctx context.Context, devices []block.Writer, o Options, wo WriteO
 		readers[i] = d
 	}
 	o.Salvage = false // what may be wrong must not be written back as right
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	// From the first write on, only Close makes it a clean volume again.
+	ctx = context.WithoutCancel(ctx)
 	rw, err := engine.OpenWrite(ctx, readers, engine.WriteOptions{Options: o.engine(), Now: wo.Now, Seed: wo.Seed})
 	if err != nil {
 		return nil, err

@@ -57,7 +57,7 @@ func (a *app) writersOf(f *writeFlags, spec []string) (ws []block.Writer, err er
 	if f.overlay != "" {
 		if ws, err = block.OpenOverlayFiles(rs, f.overlay); err != nil {
 			closeReaders(rs)
-			return nil, err
+			return nil, &exitError{ExitFailed, err}
 		}
 		for i, w := range ws {
 			rs[i] = w
@@ -83,7 +83,7 @@ func (f *volumeFlags) layered(rs []block.Reader) ([]block.Reader, error) {
 	}
 	ws, err := block.OpenOverlayFiles(rs, f.overlay)
 	if err != nil {
-		return nil, err
+		return nil, &exitError{ExitFailed, err}
 	}
 	out := make([]block.Reader, len(ws))
 	for i, w := range ws {

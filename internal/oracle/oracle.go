@@ -122,6 +122,10 @@ func (o Oracle) VMIn(t testing.TB, host, script string, images ...string) Result
 	return r
 }
 
+// TreeScript is the script that writes trees and makes manifests: "write DIR SEED
+// [big or small]", "manifest DIR".
+func (o Oracle) TreeScript() string { return filepath.Join(o.dir, "..", "volumes", "tree.py") }
+
 // Manifest mounts a volume in the real kernel, with options for mount -o (or
 // ""), and returns what it shows. Without "nochanges" the mount changes the
 // images. It fails t if the volume does not mount.
@@ -134,7 +138,7 @@ func (o Oracle) Manifest(t testing.TB, options string, images ...string) []testv
 	for i := range images {
 		devs = append(devs, "/dev/vd"+string(rune('a'+i)))
 	}
-	tree := filepath.Join(o.dir, "..", "volumes", "tree.py")
+	tree := o.TreeScript()
 	r := o.VM(t, "mount -t bcachefs -o "+options+" "+strings.Join(devs, ":")+" /mnt || { dmesg | tail -20; exit 1; }\n"+
 		"R python3 /host/tree.py manifest /mnt > /host/manifest || exit 2\numnt\n", []string{tree}, images...)
 	if r.Code != 0 {
