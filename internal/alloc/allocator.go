@@ -241,6 +241,16 @@ func (a *Allocator) take(d *device, user bool) *openBucket {
 	return nil
 }
 
+// Keep says that a bucket that counts as free will be marked as something else:
+// nothing is put into it.
+func (a *Allocator) Keep(dev uint8, bucket uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if d := a.device(uint64(dev)); d != nil && bucket < d.nb && d.types[bucket] == ondisk.DataFree {
+		d.types[bucket] = ondisk.DataSB
+	}
+}
+
 // release drops a reference to an open bucket. mu is held.
 func (a *Allocator) release(o *openBucket) {
 	if o.refs--; o.refs == 0 {

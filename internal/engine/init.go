@@ -30,10 +30,13 @@ func Initialize(ctx context.Context, readers []block.Reader, o WriteOptions) (*R
 	if err != nil {
 		return nil, err
 	}
-	for i, d := range set.Devs {
-		if d.Online() {
-			if err := rw.initDevice(ctx, i); err != nil {
-				return nil, err
+	// All members get their free space before anything may be put on any of them.
+	for _, f := range []func(context.Context, int) error{rw.initFree, rw.initMarks} {
+		for i, d := range set.Devs {
+			if d.Online() {
+				if err := f(ctx, i); err != nil {
+					return nil, err
+				}
 			}
 		}
 	}
@@ -64,36 +67,52 @@ func Initialize(ctx context.Context, readers []block.Reader, o WriteOptions) (*R
 	return rw, nil
 }
 
-// initDevice makes all buckets of a member free, then marks those of its
-// superblocks and its journal.
-func (rw *RW) initDevice(ctx context.Context, dev int) error {
+// initFree makes all buckets of a member free. Those that initMarks will mark are
+// kept from being taken until then.
+func (rw *RW) initFree(ctx context.Context, dev int) error {
 	d := rw.Set.Devs[dev]
 	m := &d.Member
-	_, err := rw.Store.Update(ctx, "init device", func(tx *btree.Tx) error {
+	marks, err := initialMarks(d)
+	if err != nil {
+		return err
+	}
+	for _, x := range marks {
+		rw.Alloc.Keep(uint8(dev), x.b)
+	}
+	_, err = rw.Store.Update(ctx, "init device", func(tx *btree.Tx) error {
 		n := m.NBuckets - uint64(m.FirstBucket)
 		tx.Set(ondisk.BtreeFreespace, ondisk.KV{Key: ondisk.Key{Pos: ondisk.Pos{Inode: uint64(dev), Offset: m.NBuckets}, Size: uint32(n), Type: ondisk.KeySet}})
 		tx.Account(ondisk.AccountingPos{Type: ondisk.AccDevDataType, Dev: uint32(dev), DataType: ondisk.DataFree}, int64(n))
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	marks := SuperBuckets(d.SB, m)
-	journalBuckets, err := d.SB.JournalBuckets()
-	if err != nil {
-		return err
-	}
-	type mark struct {
-		b       uint64
-		t       ondisk.DataType
-		sectors uint32
-	}
+	return err
+}
+
+// mark is what a bucket of a new member holds.
+type mark struct {
+	b       uint64
+	t       ondisk.DataType
+	sectors uint32
+}
+
+// initialMarks lists the buckets of the superblocks and the journal of a member.
+func initialMarks(d *members.Device) ([]mark, error) {
 	var all []mark
-	for _, x := range marks {
+	for _, x := range SuperBuckets(d.SB, &d.Member) {
 		all = append(all, mark{x.Bucket, ondisk.DataSB, x.Sectors})
 	}
+	journalBuckets, err := d.SB.JournalBuckets()
 	for _, b := range journalBuckets {
-		all = append(all, mark{b, ondisk.DataJournal, uint32(m.BucketSize)})
+		all = append(all, mark{b, ondisk.DataJournal, uint32(d.Member.BucketSize)})
+	}
+	return all, err
+}
+
+// initMarks marks the buckets of a member's superblocks and journal.
+func (rw *RW) initMarks(ctx context.Context, dev int) error {
+	all, err := initialMarks(rw.Set.Devs[dev])
+	if err != nil {
+		return err
 	}
 	for len(all) > 0 {
 		batch := all[:min(len(all), max(1, rw.J.MaxBody()/1000), 64)]
