@@ -108,6 +108,10 @@ func (s *Set) Encrypt(t ondisk.CsumType, n crypt.Nonce, p []byte) { s.Decrypt(t,
 func (s *WriteSet) Update(ctx context.Context, change func(sb *ondisk.Superblock) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx) // half of it would be worse than all or nothing
 	sb := s.cur.Load().Clone()
 	if err := change(sb); err != nil {
 		if errors.Is(err, ErrUnchanged) {
@@ -193,12 +197,14 @@ func (s *WriteSet) writeCopies(ctx context.Context, own []*ondisk.Superblock) er
 		return err
 	}
 	written := make([]bool, len(own))
+	// A member that cannot flush gets no more: each further copy would be torn, too.
+	dead := make([]bool, len(own))
 	var fails []error
 	for c := range most {
 		var g errgroup.Group
 		var mu sync.Mutex
 		for i, o := range own {
-			if o == nil || c >= len(o.Layout.Offsets) {
+			if o == nil || c >= len(o.Layout.Offsets) || dead[i] {
 				continue
 			}
 			g.Go(func() error {
@@ -211,15 +217,20 @@ func (s *WriteSet) writeCopies(ctx context.Context, own []*ondisk.Superblock) er
 				}
 				// The first sector, which has the sequence number, comes last: 6.12 does
 				// not mount where a torn copy has a newer number than the good ones.
+				flush := func() error {
+					err := s.w[i].Flush(ctx)
+					dead[i] = err != nil
+					return err
+				}
 				err := s.WriteSectors(uint8(i), x.Offset+1, b[512:])
 				if err == nil {
-					err = s.w[i].Flush(ctx)
+					err = flush()
 				}
 				if err == nil {
 					err = s.WriteSectors(uint8(i), x.Offset, b[:512])
 				}
 				if err == nil {
-					err = s.w[i].Flush(ctx)
+					err = flush()
 				}
 				mu.Lock()
 				defer mu.Unlock()
