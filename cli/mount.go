@@ -360,7 +360,7 @@ func (l noLink) passphrase(uuid string) ([]byte, bool, error) {
 	if l.m.keyMode == "fail" {
 		return nil, false, &errs.Error{Where: errs.Nowhere, Kind: errs.ErrLocked, Reason: "encrypted, and the keyring has no key: run unlock"}
 	}
-	p, err := l.m.f.passphrase(l.m.a)(l.m.a.ctx, uuid)
+	p, err := l.m.f.ask(l.m.a)(l.m.a.ctx, uuid)
 	return p, l.m.f.passphraseFile == "", err
 }
 

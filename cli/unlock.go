@@ -102,7 +102,7 @@ func (a *app) unlock(f *volumeFlags, spec []string, check bool, ring string) err
 		return nil
 	}
 	for try := 1; ; try++ {
-		p, err := f.passphrase(a)(a.ctx, uuid)
+		p, err := f.ask(a)(a.ctx, uuid)
 		if err != nil {
 			return err
 		}
