@@ -265,7 +265,8 @@ func (in *incoming) member(tr *tar.Reader, h *tar.Header, p string, strip int) e
 		return errors.New("a member that is not a directory has no name")
 	}
 	switch h.Typeflag {
-	case tar.TypeReg, tar.TypeRegA, tar.TypeCont, tar.TypeGNUSparse: //nolint:staticcheck // old archives have TypeRegA
+	//lint:ignore SA1019 old archives have it
+	case tar.TypeReg, tar.TypeRegA, tar.TypeCont, tar.TypeGNUSparse:
 		n.Mode |= ondisk.ModeRegular
 		var body bcachefs.Body = &tarBody{r: tr, size: h.Size, p: in.p}
 		if isSparse(h) {

@@ -11,7 +11,7 @@ import (
 // umask 022.
 func TestMode(t *testing.T) {
 	const f, d = ondisk.ModeRegular, ondisk.ModeDir
-	before := [8]uint32{f | 0o644, f | 0o755, d | 0o755, d | 0o2755, f | 0o4755, f | 0, d | 0o7777, f | 0o6711}
+	before := [8]uint32{f | 0o644, f | 0o755, d | 0o755, d | 0o2755, f | 0o4755, f, d | 0o7777, f | 0o6711}
 	for _, c := range []struct {
 		mode string
 		want [8]uint32

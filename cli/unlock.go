@@ -93,7 +93,8 @@ func (a *app) unlock(f *volumeFlags, spec []string, check bool, ring string) err
 		fmt.Fprintln(a.Out, "Device has no encryption")
 		return errFailed
 	case !locked:
-		return errors.New("Device has no encryption") //nolint:staticcheck // the text of the real tools
+		//lint:ignore ST1005 the text of the real tools
+		return errors.New("Device has no encryption")
 	case check && have:
 		fmt.Fprintln(a.Out, "Device is encrypted and unlocked")
 		return nil

@@ -40,7 +40,6 @@ func atMember(lo, hi uint8, enc optEnc) optStore {
 var (
 	v1_14 = Version1_14
 	v1_24 = Version1_0 + 24
-	v1_26 = Version1_0 + 26
 	v1_37 = Version1_0 + 37
 	v1_38 = Version1_0 + 38
 )
