@@ -46,6 +46,9 @@ func (f *filesystem) ReadDirPlus(_ <-chan struct{}, in *gofuse.ReadIn, out *gofu
 		// somebody wants the file.
 		if a, err := f.files.Getattr(f.ctx, *id); err == nil {
 			f.entry(&a, entry)
+			if a.IsRegular() && a.Size <= aheadFile {
+				f.ahead.listed(sibling{nr: entry.NodeId, id: a.ID, size: int(a.Size)})
+			}
 		}
 		return true
 	})

@@ -26,7 +26,9 @@
 // # Caching
 //
 // Nothing changes below a read-only mount, so names, attributes, listings, link
-// targets and data may stay in the kernel's caches for as long as it likes.
+// targets and data may stay in the kernel's caches for as long as it likes. Small
+// files that a program is about to read, since it reads a directory in the order
+// of its listing, are put into that cache before they are asked for.
 //
 // # Permissions
 //

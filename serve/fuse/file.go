@@ -46,6 +46,9 @@ func (f *filesystem) Read(_ <-chan struct{}, in *gofuse.ReadIn, buf []byte) (gof
 	if err != nil {
 		return nil, f.fail("read", id, err)
 	}
+	if in.Offset == 0 {
+		f.ahead.read(in.NodeId)
+	}
 	size := h.Attr().Size
 	if in.Offset >= size {
 		return gofuse.ReadResultData(nil), gofuse.OK
@@ -63,6 +66,17 @@ func (f *filesystem) Read(_ <-chan struct{}, in *gofuse.ReadIn, buf []byte) (gof
 		return nil, f.fail("read", id, err)
 	}
 	return gofuse.ReadResultData(buf), gofuse.OK
+}
+
+// load reads a file whole, to be kept by the kernel. Where it fails nothing is
+// kept, and who wants the file is told why.
+func (f *filesystem) load(s sibling, buf []byte) bool {
+	h, err := f.handle(s.id)
+	if err != nil || h.Attr().Size != uint64(len(buf)) {
+		return false
+	}
+	n, err := h.ReadAt(f.ctx, buf, 0)
+	return err == nil && n == len(buf)
 }
 
 // Lseek implements gofuse.RawFileSystem. Only SEEK_DATA and SEEK_HOLE come here.

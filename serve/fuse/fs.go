@@ -35,6 +35,7 @@ type filesystem struct {
 	nodes   *nodes
 	handles handles
 	damaged dirErrors
+	ahead   ahead
 	ctx     context.Context
 	cancel  context.CancelFunc
 	valid   time.Duration
@@ -73,6 +74,9 @@ func (f *filesystem) Init(s *gofuse.Server) {
 	flags := s.KernelSettings().Flags64()
 	f.noOpen = flags&gofuse.CAP_NO_OPEN_SUPPORT != 0
 	f.noOpendir = noOpendir(flags)
+	if storesCache && s.KernelSettings().SupportsNotify(gofuse.NOTIFY_STORE_CACHE) {
+		f.ahead.start(f.ctx, f.load, func(nr uint64, data []byte) bool { return s.InodeNotifyStoreCache(nr, 0, data).Ok() })
+	}
 }
 
 // OnUnmount implements gofuse.RawFileSystem.

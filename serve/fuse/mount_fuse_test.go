@@ -609,3 +609,59 @@ func TestMappingFUSE(t *testing.T) {
 		t.Errorf("sha256 of the mapped file = %s, want %s", got, want)
 	}
 }
+
+// TestAheadFUSE reads a directory in the order of its listing: much of it is
+// handed to the kernel before it asks, and is right.
+func TestAheadFUSE(t *testing.T) {
+	v := openVolume(t, "plain", testvol.Load(t, "plain"))
+	s, dir, serve := mountServer(t, v, Options{})
+	sums := map[string]string{}
+	for _, e := range testvol.Manifest(t, "plain") {
+		if e.Type == 'f' && e.Size > 0 {
+			sums[e.Path] = e.SHA256
+		}
+	}
+	sub, _ := biggestDir(testvol.Manifest(t, "plain"))
+	fd, err := unix.Open(dir+"/"+sub, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 1<<20)
+	read := 0
+	for _, d := range getdents(t, fd, 32<<10) {
+		want, ok := sums[sub+"/"+d.name]
+		if !ok {
+			continue
+		}
+		file, err := unix.Open(dir+"/"+sub+"/"+d.name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := sha256.New()
+		for {
+			n, err := unix.Read(file, buf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n == 0 {
+				break
+			}
+			h.Write(buf[:n])
+		}
+		if got := fmt.Sprintf("%x", h.Sum(nil)); got != want {
+			t.Errorf("%s: sha256 = %s, want %s", d.name, got, want)
+		}
+		unix.Close(file)
+		read++
+	}
+	if n := s.fs.ahead.stored.Load(); read < 50 || n == 0 {
+		t.Errorf("%d of %d files were read ahead, want some of many", n, read)
+	}
+	unix.Close(fd)
+	if err := s.Unmount(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-serve(context.Background()); err != nil {
+		t.Errorf("serving ended with %v", err)
+	}
+}

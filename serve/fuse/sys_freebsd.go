@@ -12,6 +12,9 @@ import (
 // extraCapabilities of the protocol, beside those go-fuse takes anyway.
 const extraCapabilities = gofuse.CAP_EXPORT_SUPPORT
 
+// storesCache: the kernel takes data for its cache unasked.
+const storesCache = false
+
 const (
 	seekData = unix.SEEK_DATA
 	seekHole = unix.SEEK_HOLE

@@ -25,6 +25,9 @@ import (
 // and guess wrong for ls -l, which lists all before it looks at the first.
 const extraCapabilities = gofuse.CAP_EXPORT_SUPPORT
 
+// storesCache: the kernel takes data for its cache unasked.
+const storesCache = true
+
 const (
 	seekData = unix.SEEK_DATA
 	seekHole = unix.SEEK_HOLE
