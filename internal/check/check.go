@@ -141,6 +141,10 @@ type checker struct {
 
 	pass       int
 	win        window
+	volumeOpts ioOpts
+	unmarked   atomic.Int64    // extents, see noteUnmarked
+	macType    ondisk.CsumType // of data, if encrypted
+	cookies    map[uint64]bool // scans that are due: 0 all, else of an inode
 	inodes     *inodeTable
 	nextInode  uint64
 	inodesSeen ondisk.Pos // last position of the leaves of inodes read so far
@@ -300,6 +304,9 @@ func (c *checker) run(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := c.loadCookies(ctx); err != nil {
+		return err
+	}
 	c.gens = newGenTable(c.nbuckets)
 	for more := true; more; c.pass++ {
 		var err error
@@ -312,6 +319,7 @@ func (c *checker) run(ctx context.Context) error {
 	c.compareAccounting()
 	c.checkStructure()
 	c.checkFeatures()
+	c.noteUnmarked()
 	if c.opts.Data {
 		return c.checkData(ctx)
 	}

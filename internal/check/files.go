@@ -248,9 +248,7 @@ func (w *fileWalk) extents(u *cursor) {
 		w.owner(ondisk.BtreeExtents, kv, si)
 		if w.in {
 			w.slot = append(w.slot, slotKey{pos: kv.Pos, si: si, typ: kv.Type, size: kv.Size, past: mayBePast(kv)})
-			if w.first {
-				c.checkIO(w, ondisk.BtreeExtents, kv)
-			}
+			w.checkOptions(kv)
 		}
 		u.take()
 	}

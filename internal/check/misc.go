@@ -91,19 +91,3 @@ func (c *checker) damageKey(kv *ondisk.KV) {
 	}
 	c.bad("damage_key_no_inode", w, "an inode at the same position", "none")
 }
-
-// ioOpts are the options of an inode that decide how its data is stored; values
-// plus one, 0 unset.
-type ioOpts struct {
-	checksum, compression, background, replicas, nocow, erasure uint8
-	foreground, target, promote                                 uint16
-}
-
-func inodeOpts(x *ondisk.Inode) ioOpts {
-	return ioOpts{
-		checksum: x.DataChecksum, compression: x.Compression, background: x.BackgroundCompression, replicas: x.DataReplicas,
-		nocow: x.Nocow, erasure: uint8(x.ErasureCode), foreground: x.ForegroundTarget, target: x.BackgroundTarget, promote: x.PromoteTarget,
-	}
-}
-
-func (c *checker) checkIO(w *fileWalk, b ondisk.BtreeID, kv *ondisk.KV) {}

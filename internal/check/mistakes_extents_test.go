@@ -157,6 +157,18 @@ var extentMistakes = []mistake{
 	{"extent in no stripe", "v39ec", stripeWord(func(w uint64) uint64 { return w | 1<<60 }), "accounting_mismatch×1 ptr_to_missing_stripe×1 stripe_sector_count_wrong×1"},
 	{"extent in another block", "v39ec", stripeWord(func(w uint64) uint64 { return w ^ 1<<6 }), "accounting_mismatch×1 ptr_to_incorrect_stripe×1 stripe_sector_count_wrong×1"},
 
+	{"compression of a file asked for", "v39plain", func(v *volume) {
+		v.inode(isFile, func(i *ondisk.Inode) { i.BackgroundCompression, i.Flags = 4, i.Flags|ondisk.InodeHasInodeOpts })
+	}, "extent_io_opts_not_set×1"},
+	{"checksum of a file asked for", "v39plain", func(v *volume) {
+		v.inode(isFile, func(i *ondisk.Inode) { i.DataChecksum, i.Flags = 3, i.Flags|ondisk.InodeHasInodeOpts })
+	}, "extent_io_opts_not_set×1"},
+	{"compression of a file asked for, 1.13", "plain", func(v *volume) {
+		v.inode(isFile, func(i *ondisk.Inode) { i.BackgroundCompression = 4 })
+	}, "note extent_io_opts_not_set×1"},
+	{"target of a file asked for, 1.13", "plain", func(v *volume) {
+		v.inode(isFile, func(i *ondisk.Inode) { i.BackgroundTarget = 4 })
+	}, "note extent_io_opts_not_set×1"},
 	{"operation under way", "plain", addKeys(ondisk.BtreeLoggedOps, ondisk.KV{Key: ondisk.Key{Pos: pos(0, 5, 0), Type: ondisk.KeyLoggedOpTruncate}, Val: words(1, 4096, 0)}), "logged_op_but_clean×1"},
 	{"cursor outside its range", "v39plain", func(v *volume) {
 		kv := v.find(ondisk.BtreeLoggedOps, anyKey)

@@ -206,7 +206,7 @@ var superMistakes = []mistake{
 			_ = o.Set(sb, 1)
 			sb.SetFeature(ondisk.FeatureLZ4, false)
 		})
-	}, "compression_opt_not_marked_in_sb×1"},
+	}, "compression_opt_not_marked_in_sb×1 note extent_io_opts_not_set×1"},
 	{"compression in use without feature", "bgcomp", noFeature(ondisk.FeatureZstd), "compression_opt_not_marked_in_sb×1 compression_type_not_marked_in_sb×1"},
 	{"inline data without feature", "plain", noFeature(ondisk.FeatureInlineData), "feature_not_marked_in_sb×1"},
 	{"reflink without feature", "reflink", noFeature(ondisk.FeatureReflink), "feature_not_marked_in_sb×1"},

@@ -455,6 +455,13 @@ func (d *nodeDecoder) keys(n *node, b []byte, f *ondisk.BkeyFormat) error {
 			return true
 		}
 		if k.Type == ondisk.KeyDeleted {
+			// Nothing comes of it, but a release that meets it takes the node for
+			// damaged.
+			if d.report && d.ref.level == 0 {
+				if err := ondisk.CheckLeafKey(d.ref.btree, ondisk.KV{Key: k}, true); err != nil {
+					d.c.badErr(err, leafAt(d.ref.btree, k.Pos), "bkey_invalid")
+				}
+			}
 			k.Size, k.Version, vl = 0, ondisk.Bversion{}, 0
 		}
 		if m := len(n.scratch); m > start {
@@ -598,6 +605,9 @@ func (c *checker) checkKeys(n *node, report bool) {
 	keep := n.keys[:0]
 	for _, kv := range n.keys {
 		err := ondisk.CheckKey(&c.keyRules, b, level, kv)
+		if err == nil && report && level == 0 {
+			err = ondisk.CheckLeafKey(b, kv, false) // types that no reader minds, too
+		}
 		if err != nil {
 			if report {
 				c.badErr(err, leafAt(b, kv.Pos), "bkey_invalid")

@@ -244,7 +244,10 @@ func (v *volume) writeNode(c *checker, r nodeRef, ks []ondisk.KV, h ondisk.NodeH
 	for len(out) < size {
 		fill := ondisk.KV{Key: ondisk.Key{Pos: r.max}}
 		if r.max == ondisk.SPosMax {
-			fill.Pos = ondisk.Pos{Inode: ^uint64(0), Offset: 1, Snapshot: ^uint32(0)}
+			fill.Pos = ondisk.Pos{Inode: ^uint64(0), Offset: 1}
+			if r.btree.HasSnapshotField() {
+				fill.Pos.Snapshot = ^uint32(0)
+			}
 		}
 		if k := slices.IndexFunc(ks, func(x ondisk.KV) bool { return x.Pos == fill.Pos }); k >= 0 {
 			fill = ks[k]
