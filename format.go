@@ -42,8 +42,9 @@ type FormatOptions struct {
 	// Source fills the volume; the zero value leaves it empty.
 	Source FormatSource
 	// Seed and Time make the result reproducible: the same source, options, Seed,
-	// UUID and Time give the same bytes on devices that were all zero. A Seed is
-	// refused with Encrypt.
+	// UUID and Time give the same bytes on devices that were all zero. With a Seed
+	// the files' times are all that of their modification, and none is later than
+	// Time. A Seed is refused with Encrypt.
 	Seed string
 	Time time.Time // of creation, zero for now
 	// Force overwrites what is on the devices.

@@ -2,12 +2,14 @@ package mkfs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
@@ -77,11 +79,20 @@ type job struct {
 	bytes  int64 // of data, for the statistics
 	bufs   []*[]byte
 
-	weight int64
-	ready  chan struct{} // closed when work is done; nil when there is none
-	err    error
-	stored sync.WaitGroup
-	x      *data.Extents
+	barrier func(context.Context) error // runs after all before is committed
+	weight  int64
+	ready   chan struct{} // closed when work is done; nil when there is none
+	err     error
+	stored  sync.WaitGroup
+	x       *data.Extents
+}
+
+// path is where the file of the job is, for messages.
+func (j *job) path() string {
+	if j.dir != nil {
+		return (&node{up: j.dir, name: j.name}).path()
+	}
+	return j.node.path()
 }
 
 const (
@@ -109,6 +120,7 @@ type importer struct {
 	sem     *semaphore.Weighted
 	bufs    sync.Pool
 	lost    atomic.Int64
+	latest  time.Time // of reproducible volumes: no time is later, and all are one
 }
 
 func newImporter(rw *engine.RW, o *Options) *importer {
@@ -118,6 +130,9 @@ func newImporter(rw *engine.RW, o *Options) *importer {
 	im.opts.Compression, im.opts.Target = im.opts.Background, im.opts.BackTarget
 	if im.warn == nil {
 		im.warn = func(error) {}
+	}
+	if o.Seed != nil {
+		im.latest = rw.WS.Now()
 	}
 	im.root = &node{Imported: objects.Imported{Inum: objects.Root.Inum}}
 	im.bufs.New = func() any { b := make([]byte, chunk); return &b }
@@ -154,9 +169,26 @@ func (im *importer) run(ctx context.Context, src Source) error {
 // add hands a job over. work, which may be nil, runs in the background before
 // the job's turn; size is the data that it will hold.
 func (im *importer) add(ctx context.Context, j *job, size int64, work func(*job) error) error {
-	j.weight = size + 512
-	if err := im.sem.Acquire(ctx, j.weight); err != nil {
+	if err := im.reserve(ctx, j, size); err != nil {
 		return err
+	}
+	return im.push(ctx, j, work)
+}
+
+// reserve waits until the data of a job may be in memory. Jobs must be pushed in
+// the order in which they were reserved.
+func (im *importer) reserve(ctx context.Context, j *job, size int64) error {
+	j.weight = size + 512
+	return im.sem.Acquire(ctx, j.weight)
+}
+
+// push hands a job over.
+func (im *importer) push(ctx context.Context, j *job, work func(*job) error) error {
+	if s := &j.spec; !im.latest.IsZero() {
+		if s.Mtime.After(im.latest) {
+			s.Mtime = im.latest
+		}
+		s.Atime, s.Ctime = s.Mtime, s.Mtime
 	}
 	if work != nil {
 		j.ready = make(chan struct{})
@@ -217,6 +249,18 @@ func (im *importer) keep(path string, xs []objects.Xattr) []objects.Xattr {
 	return out
 }
 
+// target gives a symlink its target: as data where it is too long for a key.
+func (im *importer) target(j *job, t []byte) {
+	j.spec.Target = t
+	if len(t) <= im.w.InlineMax() {
+		return
+	}
+	block := im.w.Bytes.Block()
+	p := im.buffer(j, (len(t)+block-1)/block*block)
+	clear(p[copy(p, t):])
+	im.pack(j, 0, p)
+}
+
 // buffer gives a job memory for n bytes of data, at most chunk.
 func (im *importer) buffer(j *job, n int) []byte {
 	b := im.bufs.Get().(*[]byte)
@@ -241,6 +285,15 @@ func (im *importer) sequence(ctx context.Context) error {
 			return err
 		}
 		prev = batch
+		if n := len(batch); n > 0 && batch[n-1].barrier != nil {
+			if err := im.commit(ctx, prev); err != nil {
+				return err
+			}
+			prev = nil
+			if err := batch[n-1].barrier(ctx); err != nil {
+				return fmt.Errorf("%s: %w", batch[n-1].node.path(), err)
+			}
+		}
 		if !more {
 			return im.commit(ctx, prev)
 		}
@@ -268,9 +321,12 @@ func (im *importer) batch(ctx context.Context) (jobs []*job, more bool, err erro
 			}
 		}
 		if j.err != nil {
-			return nil, false, fmt.Errorf("%s: %w", j.node.path(), j.err)
+			return nil, false, fmt.Errorf("%s: %w", j.path(), j.err)
 		}
 		jobs = append(jobs, j)
+		if j.barrier != nil {
+			return jobs, true, nil
+		}
 		s := objects.Step{Name: []byte(j.node.name), Spec: j.spec}
 		room -= s.Bytes() + 450*len(j.pieces)
 		bytes += j.bytes
@@ -287,7 +343,7 @@ func (im *importer) place(ctx context.Context, jobs []*job) error {
 		j.x = im.w.NewExtents()
 		for _, c := range j.pieces {
 			if err := im.w.Bytes.Place(ctx, j.x, c); err != nil {
-				return fmt.Errorf("%s: %w", j.node.path(), err)
+				return fmt.Errorf("%s: %w", j.path(), err)
 			}
 		}
 		j.stored.Add(1)
@@ -314,20 +370,25 @@ func (im *importer) place(ctx context.Context, jobs []*job) error {
 // commit makes the files of a batch.
 func (im *importer) commit(ctx context.Context, jobs []*job) error {
 	var steps []objects.Step
+	var of []*job // parallel to steps
 	room := im.w.ImportRoom()
 	left := room
 	flush := func() error {
 		if len(steps) == 0 {
 			return nil
 		}
-		if _, err := im.w.Import(ctx, objects.Root.Subvol, steps); err != nil {
-			return fmt.Errorf("%s: %w", steps[0].Name, err)
+		_, err := im.w.Import(ctx, objects.Root.Subvol, steps)
+		var se *objects.StepError
+		if errors.As(err, &se) {
+			return fmt.Errorf("%s: %w", of[se.Step].path(), se.Err)
+		} else if err != nil {
+			return err
 		}
 		clear(steps)
-		steps, left = steps[:0], room
+		steps, of, left = steps[:0], of[:0], room
 		return nil
 	}
-	put := func(s objects.Step) error {
+	put := func(j *job, s objects.Step) error {
 		n := s.Bytes()
 		if n > left {
 			if err := flush(); err != nil {
@@ -335,17 +396,20 @@ func (im *importer) commit(ctx context.Context, jobs []*job) error {
 			}
 		}
 		left -= n
-		steps = append(steps, s)
+		steps, of = append(steps, s), append(of, j)
 		return nil
 	}
 	for _, j := range jobs {
+		if j.barrier != nil {
+			continue
+		}
 		j.stored.Wait()
 		if j.err != nil {
-			return fmt.Errorf("%s: %w", j.node.path(), j.err)
+			return fmt.Errorf("%s: %w", j.path(), j.err)
 		}
 		for i, s := range im.steps(j, room) {
-			if err := put(s); err != nil {
-				return fmt.Errorf("%s: %w", j.node.path(), err)
+			if err := put(j, s); err != nil {
+				return err
 			}
 			if i == 0 {
 				im.count(j)

@@ -48,7 +48,9 @@ type Options struct {
 	Passphrase      []byte // nil with Encrypted: the key is stored in the clear
 	Now             func() time.Time
 	// Seed makes everything random: uuids, hash seeds, node identities. It is not
-	// allowed with Encrypted, as whoever knows the seed must not know more.
+	// allowed with Encrypted, as whoever knows the seed must not know more. Files
+	// then get their time of modification for all times, as the others depend on
+	// who made and read the source, and none later than Now.
 	Seed func() uint64
 	Warn func(error)
 	// Source fills the volume; nil leaves it empty.

@@ -141,7 +141,7 @@ func (w *dirWalk) file(ctx context.Context, d *hostDir, name string) error {
 			if err != nil {
 				return err
 			}
-			j.spec.Target = t
+			w.target(j, t)
 		}
 		xs, err := d.xattrs(name, typ == ondisk.ModeDir)
 		j.spec.Xattrs = w.keep(n.path(), xs)

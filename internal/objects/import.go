@@ -47,6 +47,16 @@ func (s *Step) Bytes() int {
 // larger as long as the journal takes it.
 func (w *Writer) ImportRoom() int { return min(w.Store.Journal().MaxBody()/2, 256<<10) }
 
+// StepError says which step of an Import failed.
+type StepError struct {
+	Step int
+	Err  error
+}
+
+func (e *StepError) Error() string { return e.Err.Error() }
+
+func (e *StepError) Unwrap() error { return e.Err }
+
 // Import does many steps in one transaction, in order. What they create gets the
 // times of its Spec; unlike other operations it leaves the times of directories
 // alone, which are the importer's to set.
@@ -59,7 +69,7 @@ func (w *Writer) Import(ctx context.Context, subvol uint32, steps []Step) (seq u
 		dirs := map[uint64]*ondisk.Inode{}
 		for i := range steps {
 			if err := o.step(dirs, &steps[i]); err != nil {
-				return err
+				return &StepError{i, err}
 			}
 		}
 		for inum, d := range dirs {
