@@ -130,7 +130,7 @@ func (c *cpInto) hostFailed(src string, err error) error {
 	if err := c.ctx.Err(); err != nil {
 		return err
 	}
-	c.fail(src, plainErr(err))
+	c.fail(src, err)
 	return nil
 }
 

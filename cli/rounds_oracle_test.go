@@ -372,7 +372,7 @@ func (v *roundVolume) change(t *testing.T, r *rand.Rand, round int) {
 		if res.code == 0 {
 			return
 		}
-		for _, fine := range []string{"exists", "not empty", "is a directory", "not a directory", "cross-device", "invalid argument", "no such", "not permitted", "nothing of this", "one name only", "too long", "other options", "directories differ"} {
+		for _, fine := range []string{"exists", "not empty", "is a directory", "not a directory", "cross-device", "invalid argument", "no such", "not permitted", "permission denied", "one name only", "too long", "other options", "directories differ"} {
 			if strings.Contains(res.err, fine) {
 				return
 			}

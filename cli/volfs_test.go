@@ -165,3 +165,30 @@ func must(t *testing.T, err error) {
 }
 
 func hashOf(b []byte) [32]byte { return sha256.Sum256(b) }
+
+// below is the part of a manifest below a directory, in a form that copies keep:
+// without inode numbers and times of change.
+func below(all []testvol.Entry, dir string) (out []testvol.Entry) {
+	for _, e := range all {
+		rest, ok := strings.CutPrefix(e.Path+"/", dir+"/")
+		if dir == "." {
+			rest, ok = e.Path, e.Path != "." && e.Path != "lost+found"
+		} else if rest == "" {
+			rest = "."
+		}
+		if !ok {
+			continue
+		}
+		e.Path = strings.TrimSuffix(rest, "/")
+		e.Ino, e.Ctime = 0, 0
+		out = append(out, e)
+	}
+	return out
+}
+
+func sameTree(t *testing.T, want, got []testvol.Entry) {
+	t.Helper()
+	for _, d := range testvol.Diff(want, got, testvol.Quirks{}) {
+		t.Error(d)
+	}
+}
