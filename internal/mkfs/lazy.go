@@ -2,7 +2,11 @@ package mkfs
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/gobcachefs/gobcachefs/block"
 	"github.com/gobcachefs/gobcachefs/ondisk"
@@ -12,23 +16,58 @@ import (
 // could hurt, so that it need not be flushed before the volume is complete.
 type lazy struct {
 	block.Writer
-	strict  atomic.Bool
 	touched atomic.Bool
-	heads   []int64 // where superblocks were put, in bytes
+	dirty   atomic.Bool // written, superblocks aside, since the last real flush
+	heads   []int64     // where superblocks were put, in bytes
+	// barrier, once set, is called before a superblock is written: everything else
+	// on all devices must be durable before one says that the volume is clean.
+	barrier atomic.Pointer[func() error]
 }
 
-// Flush implements block.Writer.
-func (l *lazy) Flush(ctx context.Context) error {
-	if !l.strict.Load() {
-		return ctx.Err()
-	}
-	return l.Writer.Flush(ctx)
-}
+// Flush implements block.Writer. It does nothing: format flushes when it is
+// through, and in its barrier.
+func (l *lazy) Flush(ctx context.Context) error { return ctx.Err() }
 
 // WriteAt implements block.Writer.
 func (l *lazy) WriteAt(p []byte, off int64) (int, error) {
 	l.touched.Store(true)
+	if !slices.Contains(l.heads, off) {
+		l.dirty.Store(true)
+	} else if b := l.barrier.Load(); b != nil {
+		if err := (*b)(); err != nil {
+			return 0, err
+		}
+	}
 	return l.Writer.WriteAt(p, off)
+}
+
+// newBarrier makes the barrier of devices: it flushes them all if anything but
+// superblocks was written to any since the last time. One call waits for the
+// other, and after a failure all fail.
+func newBarrier(ctx context.Context, ls []*lazy) func() error {
+	var mu sync.Mutex
+	var failed error
+	return func() error {
+		mu.Lock()
+		defer mu.Unlock()
+		dirty := false
+		for _, l := range ls {
+			dirty = l.dirty.Swap(false) || dirty
+		}
+		if dirty && failed == nil {
+			failed = flushAll(ctx, ls)
+		}
+		return failed
+	}
+}
+
+// flushAll makes durable what was written to all devices.
+func flushAll(ctx context.Context, ls []*lazy) error {
+	var g errgroup.Group
+	for _, l := range ls {
+		g.Go(func() error { return l.Writer.Flush(ctx) })
+	}
+	return g.Wait()
 }
 
 // wipe takes the superblocks off a device whose format failed: what there is

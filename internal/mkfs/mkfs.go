@@ -129,14 +129,14 @@ func format(ctx context.Context, devs []Device, lazies []*lazy, o Options) (*Res
 	if err := rw.Store.Checkpoint(ctx, math.MaxUint64); err != nil {
 		return nil, err
 	}
-	// From here on a flush is one.
+	barrier := newBarrier(ctx, lazies)
 	for _, l := range lazies {
-		l.strict.Store(true)
-		if err := l.Flush(ctx); err != nil {
-			return nil, err
-		}
+		l.barrier.Store(&barrier)
 	}
 	if err := rw.Close(ctx); err != nil {
+		return nil, err
+	}
+	if err := flushAll(ctx, lazies); err != nil {
 		return nil, err
 	}
 	for _, d := range rw.WS.Devs {
