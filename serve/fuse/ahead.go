@@ -51,6 +51,7 @@ type ahead struct {
 	batch int            // how many files the last batch had
 
 	jobs   chan sibling
+	busy   sync.WaitGroup
 	stored atomic.Int64 // files handed to the kernel
 }
 
@@ -112,7 +113,7 @@ func (a *ahead) asks(nr uint64) []sibling {
 func (a *ahead) start(ctx context.Context, load func(sibling, []byte) bool, store func(nr uint64, data []byte) bool) {
 	a.jobs = make(chan sibling, 2*aheadMost)
 	for range runtime.GOMAXPROCS(0) {
-		go func() {
+		a.busy.Go(func() {
 			buf := make([]byte, aheadFile)
 			for {
 				select {
@@ -124,9 +125,12 @@ func (a *ahead) start(ctx context.Context, load func(sibling, []byte) bool, stor
 					}
 				}
 			}
-		}()
+		})
 	}
 }
+
+// wait returns when nothing is read ahead any more, after ctx of start has ended.
+func (a *ahead) wait() { a.busy.Wait() }
 
 // read is called when the kernel asks for the start of a file.
 func (a *ahead) read(nr uint64) {

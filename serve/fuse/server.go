@@ -91,6 +91,7 @@ func (s *Server) Mount(dir string) error {
 	s.srv, s.mount = srv, dir
 	go func() {
 		srv.Serve()
+		s.fs.ahead.wait() // who closes the volume now may rely on it
 		close(s.done)
 	}()
 	if err := srv.WaitMount(); err != nil && !ownMountClosed(err) {
